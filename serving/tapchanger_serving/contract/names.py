@@ -1,0 +1,64 @@
+"""Names, ports, paths and attributes that both sides use. Clients and dashboards rely on them: they do not change."""
+
+from typing import Final
+
+# Ports of a served model, the same on the router's Service and on every Triton pod.
+HTTP_PORT: Final = 8000
+GRPC_PORT: Final = 8001
+METRICS_PORT: Final = 8002
+ROUTER_HEALTH_PORT: Final = 8003
+"""Envoy's own listener for `/ready` and `/stats/prometheus`; it never carries user traffic."""
+
+# Ports of the observer.
+OTLP_GRPC_PORT: Final = 4317
+OTLP_HTTP_PORT: Final = 4318
+OBSERVER_API_PORT: Final = 4319
+"""`/v1/windows`, `/metrics`, `/healthz`."""
+
+ENGINE_SUFFIX: Final = "-engine"
+"""Model `<name>` takes text; model `<name>-engine` is the raw engine."""
+
+# Tensors (KServe v2 / Open Inference Protocol).
+TEXT: Final = "text"
+TEXT_PAIR: Final = "text_pair"
+LABEL: Final = "label"
+SCORE: Final = "score"
+SCORES: Final = "scores"
+ENTITIES: Final = "entities"
+EMBEDDING: Final = "embedding"
+INPUT_IDS: Final = "input_ids"
+ATTENTION_MASK: Final = "attention_mask"
+TOKEN_TYPE_IDS: Final = "token_type_ids"
+LOGITS: Final = "logits"
+"""Raw engine output of classification heads, `[batch, labels]` or `[batch, tokens, labels]`."""
+HIDDEN: Final = "hidden"
+"""Raw engine output of feature extraction, `[batch, tokens, dim]`; pooling is post-processing."""
+
+REVISION_HEADER: Final = "x-tapchanger-revision"
+"""Response header (gRPC: initial metadata) that names the revision which answered."""
+
+# Span and resource attributes.
+ATTR_NAMESPACE: Final = "tapchanger.namespace"
+ATTR_DEPLOYMENT: Final = "tapchanger.deployment"
+ATTR_REVISION: Final = "tapchanger.revision"
+ATTR_COMPONENT: Final = "tapchanger.component"
+"""`router` on Envoy's spans (what the user felt), `server` on Triton's."""
+COMPONENT_ROUTER: Final = "router"
+COMPONENT_SERVER: Final = "server"
+
+# Paths inside containers.
+STORE_DIR: Final = "/store"
+"""The artifact volume: `artifacts/sha256-<hex>/`, `reports/<build>.json`, `models/sha256-<hex>/` (fetched checkpoints)."""
+CLAIMS_DIR: Final = "/claims"
+"""`pvc://CLAIM/path` is mounted read-only, so that it reads `/claims/CLAIM/path`."""
+WORK_DIR: Final = "/work"
+"""Scratch shared by the steps of one build."""
+REPOSITORY_DIR: Final = "/repository"
+"""The Triton model repository that a pod's init container lays out."""
+TERMINATION_LOG: Final = "/dev/termination-log"
+
+# Environment of build steps.
+ENV_BUILD_REQUEST: Final = "TAPCHANGER_BUILD_REQUEST"
+"""JSON of :class:`tapchanger_serving.contract.messages.BuildRequest`."""
+EXIT_USER_ERROR: Final = 42
+"""Exit code of a step that can't succeed until the user changes something: the Job is not retried."""
