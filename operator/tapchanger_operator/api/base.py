@@ -1,0 +1,88 @@
+"""Building blocks of the API types: the model base, durations and model URIs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+GROUP: Final = "tapchanger.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
+"""A length of time such as `50ms`, `1m30s` or `30d`."""
+
+FreeForm = Annotated[
+    dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+]
+"""A Kubernetes structure that is passed on as it is; the API server validates it where it is used."""
+
+
+def seconds(duration: str) -> float:
+    """Length of `duration` in seconds. Raises ValueError where it isn't one."""
+    if not re.match(DURATION_PATTERN, duration):
+        raise ValueError(f"{duration!r} is not a duration; write for example 50ms, 30s, 5m or 1h30m")
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(duration))
+
+
+def timestamp(unix: float) -> str:
+    """RFC 3339 text, UTC, in milliseconds, of a Unix time in seconds."""
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix(text: str) -> float:
+    """Unix time in seconds of an RFC 3339 text."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+class Model(BaseModel):
+    """Base of spec types: frozen, camelCase on the wire, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    def wire(self) -> dict[str, Any]:
+        """As a manifest has it: camelCase keys, unset optional fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class StatusModel(Model):
+    """Base of status types: fields that a newer operator wrote are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+URI_PATTERN: Final = r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+|https://.+@sha256:[0-9a-f]{64}|hf://[^/@]+/[^/@]+(@.+)?)$"
+URI_HELP: Final = (
+    "write pvc://CLAIM/path, file:///path, hf://org/name@revision or https://host/model.tar.gz@sha256:<digest>; "
+    "pvc and file may end in @sha256:<digest> to pin the content"
+)
+
+
+@dataclass(frozen=True)
+class ModelUri:
+    """A model's or data set's address, taken apart."""
+
+    scheme: str
+    location: str
+
+    @property
+    def claim(self) -> str | None:
+        """The PersistentVolumeClaim that holds the content, where it is a `pvc://` address."""
+        return self.location.split("/", 1)[0] if self.scheme == "pvc" else None
+
+
+def parse_uri(uri: str) -> ModelUri:
+    """Takes `uri` apart. Raises ValueError with what to write where it can't."""
+    scheme, separator, location = uri.partition("://")
+    if not separator or not location:
+        raise ValueError(f"{uri!r} is not an address; {URI_HELP}")
+    return ModelUri(scheme, location)

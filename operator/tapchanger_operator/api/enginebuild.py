@@ -1,0 +1,68 @@
+"""EngineBuild: an engine by its content. Its spec never changes; its name is the hash of what it is built from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from tapchanger_operator.api.base import FreeForm, Model, StatusModel
+from tapchanger_operator.api.spec import ServedTask
+from tapchanger_operator.api.status import Condition
+from tapchanger_serving.contract.messages import (
+    BuildReport,
+    Gates,
+    Hardware,
+    Precision,
+    Runtime,
+    Shapes,
+)
+
+
+class BuildSource(Model):
+    """The checkpoint: where it was found and what it holds. Only `digest` and `task` are part of the identity."""
+
+    uri: str
+    digest: str
+    task: ServedTask
+
+
+class EngineBuildSpec(Model):
+    """Everything that the engine depends on, and where its build may run (`placement`, not part of the identity)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "self == oldSelf",
+                    "message": "an EngineBuild never changes; change the TransformerDeployment and it makes a new one",
+                }
+            ]
+        }
+    )
+
+    model: BuildSource
+    runtime: Runtime
+    precision: Precision
+    shapes: Shapes
+    gates: Gates
+    builder: str = Field(description="The builder image.")
+    hardware: Hardware
+    placement: FreeForm = {}
+
+
+Phase = Literal["Pending", "Fetching", "Exporting", "Measuring", "Ready", "Failed"]
+
+
+class EngineBuildStatus(StatusModel):
+    """Where the build stands, and the report once it is done."""
+
+    observed_generation: int = 0
+    phase: Phase = "Pending"
+    engine: str = ""
+    speedup: str = ""
+    message: str = ""
+    conditions: list[Condition] = Field(
+        default=[], json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    )
+    report: BuildReport | None = None

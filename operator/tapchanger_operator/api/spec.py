@@ -1,0 +1,180 @@
+"""``spec`` of a TransformerDeployment: what to serve and how good it must be."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model
+from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shapes
+
+ServedTask = Literal["text-classification", "token-classification", "feature-extraction"]
+
+
+def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
+    """CEL rules as a JSON schema extension: pairs of (rule, message)."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+
+
+class ModelSpec(Model):
+    """Which model, and what it does."""
+
+    uri: str = Field(
+        min_length=1,
+        max_length=1024,
+        description=f"Where the checkpoint (safetensors) is: {URI_HELP}.",
+        json_schema_extra=_rules((f"self.matches(r'{URI_PATTERN}')", f"not a model address that can be fetched: {URI_HELP}")),
+    )
+    task: ServedTask = Field(description="What the model's head does.")
+
+
+class EngineSpec(Model):
+    """Which engine to build, and what it must show before it serves."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (
+                "!(self.runtime in ['onnxruntime', 'openvino'] && self.precision in ['fp16', 'fp8'])",
+                "precision fp16 and fp8 need runtime tensorrt or auto",
+            ),
+            (
+                "!(self.runtime == 'onnxruntime' && self.precision == 'bf16')",
+                "precision bf16 needs runtime openvino, tensorrt or auto",
+            ),
+        )
+    )
+
+    runtime: Runtime = Field(default="auto", description="auto takes the fastest measured that passes the gates.")
+    precision: Precision = Field(default="auto", description="auto takes the fastest measured that passes the gates.")
+    shapes: Shapes = Field(default=Shapes(), description="Largest batch and token count that the engine takes.")
+    gates: Gates = Field(default=Gates(), description="What an engine must show before it may serve.")
+
+
+class Replicas(Model):
+    """How many servers each revision has."""
+
+    min: int = Field(default=1, ge=1, le=1000)
+
+
+class Batching(Model):
+    """How Triton's dynamic batching waits."""
+
+    max_queue_delay: Literal["auto"] | Duration = Field(
+        default="auto",
+        description="How long a request may wait for company. auto does not wait: batches form while the engine is busy.",
+    )
+
+
+class PodTemplate(Model):
+    """Fields that are passed on to the pods of the servers; placement goes to the builds as well."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    resources: FreeForm = Field(default={}, description="Resources of the tritonserver container.")
+    build_resources: FreeForm = Field(default={}, description="Resources of the build's containers.")
+    node_selector: dict[str, str] = {}
+    tolerations: list[FreeForm] = Field(default=[], max_length=64)
+    affinity: FreeForm = {}
+    topology_spread_constraints: list[FreeForm] = Field(default=[], max_length=16)
+    volumes: list[FreeForm] = Field(default=[], max_length=64)
+    volume_mounts: list[FreeForm] = Field(default=[], max_length=64)
+    image_pull_secrets: list[FreeForm] = Field(default=[], max_length=16)
+    service_account_name: str | None = None
+    priority_class_name: str | None = None
+    runtime_class_name: str | None = None
+    termination_grace_period_seconds: int = Field(default=60, ge=20, le=3600)
+
+
+class ServingSpec(Model):
+    """How the engine is served."""
+
+    replicas: Replicas = Replicas()
+    batching: Batching = Batching()
+    template: PodTemplate = PodTemplate()
+
+
+class Objective(Model):
+    """One promise: a share `target` of requests answered within `latency`, or a share `availability` answered at all."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (
+                "has(self.latency) != has(self.availability)",
+                "an objective is either {latency: 50ms, target: 0.99} or {availability: 0.999}",
+            ),
+            ("has(self.latency) == has(self.target)", "latency and target go together: {latency: 50ms, target: 0.99}"),
+        )
+    )
+
+    latency: Duration | None = None
+    target: float | None = Field(default=None, ge=0.5, lt=1)
+    availability: float | None = Field(default=None, ge=0.5, lt=1)
+
+
+DEFAULT_OBJECTIVES = (Objective(latency="250ms", target=0.99), Objective(availability=0.999))
+
+
+class SloSpec(Model):
+    """What users were promised."""
+
+    objectives: list[Objective] = Field(default=list(DEFAULT_OBJECTIVES), min_length=1, max_length=8)
+    window: Duration = Field(default="1h", description="Over which time status.slo is computed.")
+
+
+class Step(Model):
+    """One step of a canary: the share of requests that it gets, and for how long at least."""
+
+    weight: int = Field(ge=1, le=99)
+    hold: Duration = Field(default="0s", description="Shortest time at this weight, however good the verdict.")
+
+
+class Analysis(Model):
+    """When a step is passed, and what happens when it can't be decided."""
+
+    false_alarm: float = Field(
+        default=0.01, gt=0, le=0.2, description="Largest chance that a healthy canary is ever rolled back."
+    )
+    min_requests: int = Field(default=100, ge=1, le=10_000_000, description="Requests that a canary must answer in each step.")
+    timeout: Duration = Field(default="15m", description="How long a step may stay undecided.")
+    on_inconclusive: Literal["Pause", "Promote", "Rollback"] = "Pause"
+
+
+DEFAULT_STEPS = (Step(weight=5), Step(weight=25), Step(weight=50))
+
+
+class RolloutSpec(Model):
+    """How a new revision takes over."""
+
+    steps: list[Step] = Field(
+        default=list(DEFAULT_STEPS),
+        max_length=20,
+        json_schema_extra=_rules(
+            ("self.map(s, s.weight).isSorted()", "weights must rise from step to step, for example 5, 25, 50"),
+            (
+                "self.all(s, self.exists_one(t, t.weight == s.weight))",
+                "two steps have the same weight; each step must be larger than the one before",
+            ),
+        ),
+    )
+    analysis: Analysis = Analysis()
+    watch: Duration = Field(default="30m", description="How long the previous revision stays warm after a promotion.")
+
+
+class RouterSpec(Model):
+    """What splits the traffic."""
+
+    type: Literal["Envoy"] = "Envoy"
+    replicas: int = Field(default=2, ge=1, le=100)
+    resources: FreeForm = {}
+
+
+class TransformerDeploymentSpec(Model):
+    """What to serve and how good it must be. Everything but `model` has a default that serves well."""
+
+    model: ModelSpec
+    engine: EngineSpec = EngineSpec()
+    serving: ServingSpec = ServingSpec()
+    slo: SloSpec = SloSpec()
+    rollout: RolloutSpec = RolloutSpec()
+    router: RouterSpec = RouterSpec()

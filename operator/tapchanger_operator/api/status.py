@@ -1,0 +1,143 @@
+"""``status`` of a TransformerDeployment: what the operator decided and why. The next pass reads its decision from here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tapchanger_operator.api.base import FreeForm, StatusModel
+from tapchanger_serving.contract.messages import Inspection
+
+
+class Condition(StatusModel):
+    """A standard Kubernetes condition."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_time: str = ""
+
+
+class ModelStatus(StatusModel):
+    """The model that the spec names, as it was found. `key` is the hash of what was asked."""
+
+    uri: str
+    digest: str
+    key: str
+    inspection: Inspection
+
+
+class TargetStatus(StatusModel):
+    """The content that the spec asks for."""
+
+    build: str
+    revision: str | None = None
+
+
+class RevisionStatus(StatusModel):
+    """One revision and its part of the traffic. `since` is when it first was available (stable) or got traffic."""
+
+    revision: str
+    build: str
+    uri: str
+    weight: int = 0
+    replicas: int = 0
+    ready: int = 0
+    since: str | None = None
+
+
+class CanaryStatus(RevisionStatus):
+    """A revision under test. `step` counts from 0; -1 while its servers start."""
+
+    step: int = -1
+    created_at: str
+    available_at: str | None = None
+    step_started_at: str | None = None
+    paused: bool = False
+
+
+class PreviousStatus(RevisionStatus):
+    """The revision before the last promotion, kept warm until `until`."""
+
+    until: str
+
+
+class ObjectiveEvidence(StatusModel):
+    """One objective's figures for the canary."""
+
+    objective: str
+    requests: int
+    bad: int
+    stable_requests: int
+    stable_bad: int
+    e_value: float
+    threshold: float
+
+
+class AnalysisStatus(StatusModel):
+    """The last look at the canary; `state` is the running test's memory."""
+
+    revision: str
+    verdict: Literal["Pass", "Fail", "Inconclusive", "Error"]
+    reason: str
+    message: str
+    requests: int = 0
+    evidence: list[ObjectiveEvidence] = []
+    exemplars: list[str] = Field(default=[], description="Trace ids of real slow or failed requests.")
+    at: str
+    state: FreeForm = {}
+
+
+class Rejection(StatusModel):
+    """A revision that was rolled back; the same content is not tried again."""
+
+    revision: str
+    build: str
+    uri: str
+    at: str
+    reason: str
+    message: str
+    first_bad_at: str | None = None
+
+
+class Endpoints(StatusModel):
+    """Where applications reach the model, from inside the cluster."""
+
+    grpc: str
+    http: str
+    model: str
+
+
+class SloStatus(StatusModel):
+    """What users of the stable revision saw over `slo.window`."""
+
+    requests: int = 0
+    p50: str | None = None
+    p99: str | None = None
+    objectives: list[str] = []
+
+
+class TransformerDeploymentStatus(StatusModel):
+    """What is, and in words what is going on."""
+
+    observed_generation: int = 0
+    message: str = ""
+    conditions: list[Condition] = Field(
+        default=[], json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    )
+    model: ModelStatus | None = None
+    target: TargetStatus | None = None
+    stable: RevisionStatus | None = None
+    canary: CanaryStatus | None = None
+    previous: PreviousStatus | None = None
+    analysis: AnalysisStatus | None = None
+    rejected: list[Rejection] = []
+    endpoints: Endpoints | None = None
+    slo: SloStatus | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """As the status subresource has it; unset fields are left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

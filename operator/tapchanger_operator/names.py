@@ -1,0 +1,49 @@
+"""How the operator names the objects it makes, and the labels and annotations by which it finds them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+MANAGER: Final = "tapchanger"
+"""Field manager of server-side apply."""
+
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_DEPLOYMENT: Final = "tapchanger.dev/deployment"
+LABEL_REVISION: Final = "tapchanger.dev/revision"
+LABEL_BUILD: Final = "tapchanger.dev/build"
+
+ANNOTATION_ROUTER_CONFIG: Final = "tapchanger.dev/router-config"
+"""Hash of the router's configuration; changing it on a pod makes the kubelet refresh the mounted files at once."""
+
+COMPONENT_SERVER: Final = "server"
+COMPONENT_ROUTER: Final = "router"
+COMPONENT_INSPECT: Final = "inspect"
+COMPONENT_BUILD: Final = "build"
+COMPONENT_REVISION: Final = "revision"
+
+STORE_CLAIM: Final = "tapchanger-artifacts"
+LEASE: Final = "tapchanger-operator"
+
+
+def content_hash(value: Any, length: int) -> str:
+    """First `length` hexadecimal digits of the SHA-256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def inspection(deployment: str, key: str) -> str:
+    """The Job that inspects a deployment's model."""
+    return f"{deployment}-inspect-{key[:8]}"
+
+
+def server(deployment: str, revision: str) -> str:
+    """The Deployment, Service and ControllerRevision of one revision."""
+    return f"{deployment}-{revision}"
+
+
+def router(deployment: str) -> str:
+    """The router's Deployment and ConfigMap; its Service is named like the deployment."""
+    return f"{deployment}-router"

@@ -1,0 +1,108 @@
+"""From a spec and an inspection to an EngineBuild and a revision, both named by their content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tapchanger_operator.api.base import FreeForm, Model, parse_uri, seconds
+from tapchanger_operator.api.enginebuild import BuildSource, EngineBuildSpec
+from tapchanger_operator.api.spec import PodTemplate, TransformerDeploymentSpec
+from tapchanger_operator.names import content_hash
+from tapchanger_serving.contract.messages import Inspection, Task
+
+_PLACEMENT_FIELDS = (
+    "node_selector", "tolerations", "affinity", "volumes", "volume_mounts",
+    "image_pull_secrets", "priority_class_name", "runtime_class_name",
+)  # fmt: skip
+
+
+class RevisionContent(Model):
+    """Everything that shapes a revision's pods. Stored, so that a revision can be rendered again after the spec moved on."""
+
+    build: str
+    artifact: str
+    runtime: str
+    uri: str
+    task: Task
+    arch: str
+    image: str
+    max_batch_size: int
+    queue_delay_us: int
+    template: FreeForm
+
+    @property
+    def revision(self) -> str:
+        """The revision's name: ten hexadecimal digits of the content's hash. The address is not part of the content."""
+        return content_hash(self.model_dump(mode="json", exclude={"uri"}), 10)
+
+
+def placement(template: PodTemplate) -> dict[str, Any]:
+    """The part of the pod template that says where pods may run, for builds."""
+    wire = template.model_dump(mode="json", by_alias=True, include=set(_PLACEMENT_FIELDS), exclude_defaults=True)
+    if template.build_resources:
+        wire["resources"] = template.build_resources
+    return wire
+
+
+def inspection_key(spec: TransformerDeploymentSpec) -> str:
+    """Identity of the question that the inspecting Job answers."""
+    question = {
+        "uri": spec.model.uri,
+        "task": spec.model.task,
+        "dataset": spec.engine.gates.evaluation.dataset.uri if spec.engine.gates.evaluation else None,
+        "placement": placement(spec.serving.template),
+    }
+    return content_hash(question, 10)
+
+
+def claims(spec: TransformerDeploymentSpec | EngineBuildSpec) -> tuple[str, ...]:
+    """PersistentVolumeClaims that hold the model and the evaluation data."""
+    gates = spec.gates if isinstance(spec, EngineBuildSpec) else spec.engine.gates
+    uris = [spec.model.uri, *([gates.evaluation.dataset.uri] if gates.evaluation else [])]
+    found = {claim for uri in uris if (claim := parse_uri(uri).claim)}
+    return tuple(sorted(found))
+
+
+def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builder: str) -> EngineBuildSpec:
+    """The build that `spec` asks for, given what the inspection found. `builder` is the builder image."""
+    return EngineBuildSpec(
+        model=BuildSource(uri=spec.model.uri, digest=inspection.digest, task=spec.model.task),
+        runtime=spec.engine.runtime,
+        precision=spec.engine.precision,
+        shapes=spec.engine.shapes,
+        gates=spec.engine.gates,
+        builder=builder,
+        hardware=inspection.hardware,
+        placement=placement(spec.serving.template),
+    )
+
+
+def build_name(build: EngineBuildSpec) -> str:
+    """`eb-` and twelve hexadecimal digits of the content's hash; address and placement are not part of it."""
+    identity = build.model_dump(mode="json", exclude={"placement": True, "model": {"uri"}})
+    return f"eb-{content_hash(identity, 12)}"
+
+
+def queue_delay_us(max_queue_delay: str) -> int:
+    """Microseconds that a request may wait in Triton's queue for company; `auto` does not wait."""
+    return 0 if max_queue_delay == "auto" else round(seconds(max_queue_delay) * 1e6)
+
+
+def revision(
+    spec: TransformerDeploymentSpec, build: EngineBuildSpec, name: str, artifact: str, runtime: str, server_image: str
+) -> RevisionContent:
+    """The revision that `spec` asks for, once build `name` has its `artifact` (`sha256:<hex>`)."""
+    return RevisionContent(
+        build=name,
+        artifact=artifact,
+        runtime=runtime,
+        uri=build.model.uri,
+        task=build.model.task,
+        arch=build.hardware.arch,
+        image=server_image,
+        max_batch_size=build.shapes.max_batch_size,
+        queue_delay_us=queue_delay_us(spec.serving.batching.max_queue_delay),
+        template=spec.serving.template.model_dump(
+            mode="json", by_alias=True, exclude={"build_resources"}, exclude_defaults=True
+        ),
+    )

@@ -1,0 +1,72 @@
+"""What an administrator sets, read once from the environment that the chart writes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that the operator's objects run, pinned by digest where the chart pins them."""
+
+    builder: str
+    server: str
+    router: str
+    pull_policy: str = "IfNotPresent"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The volume that holds artifacts, one claim in each namespace that uses tapchanger."""
+
+    storage_class: str = ""
+    size: str = "20Gi"
+    access_mode: str = "ReadWriteOnce"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of the operator."""
+
+    namespace: str
+    identity: str
+    images: Images
+    store: Store
+    observer_host: str
+    cluster_domain: str = "cluster.local"
+    workers: int = 8
+    metrics_port: int = 9090
+    health_port: int = 8080
+
+
+_REQUIRED = ("TAPCHANGER_IMAGE_BUILDER", "TAPCHANGER_IMAGE_SERVER", "TAPCHANGER_IMAGE_ROUTER", "TAPCHANGER_OBSERVER_HOST")
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from `environment`. Raises ValueError that names every variable which is missing."""
+    missing = [name for name in _REQUIRED if not environment.get(name)]
+    if missing:
+        raise ValueError(f"these environment variables must be set: {', '.join(missing)}; the Helm chart does so")
+    return Settings(
+        namespace=environment.get("TAPCHANGER_NAMESPACE", "tapchanger-system"),
+        identity=environment.get("TAPCHANGER_IDENTITY", socket.gethostname()),
+        images=Images(
+            builder=environment["TAPCHANGER_IMAGE_BUILDER"],
+            server=environment["TAPCHANGER_IMAGE_SERVER"],
+            router=environment["TAPCHANGER_IMAGE_ROUTER"],
+            pull_policy=environment.get("TAPCHANGER_IMAGE_PULL_POLICY", "IfNotPresent"),
+        ),
+        store=Store(
+            storage_class=environment.get("TAPCHANGER_STORE_CLASS", ""),
+            size=environment.get("TAPCHANGER_STORE_SIZE", "20Gi"),
+            access_mode=environment.get("TAPCHANGER_STORE_ACCESS_MODE", "ReadWriteOnce"),
+        ),
+        observer_host=environment["TAPCHANGER_OBSERVER_HOST"],
+        cluster_domain=environment.get("TAPCHANGER_CLUSTER_DOMAIN", "cluster.local"),
+        workers=int(environment.get("TAPCHANGER_WORKERS", "8")),
+        metrics_port=int(environment.get("TAPCHANGER_METRICS_PORT", "9090")),
+        health_port=int(environment.get("TAPCHANGER_HEALTH_PORT", "8080")),
+    )
