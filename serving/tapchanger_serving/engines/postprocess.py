@@ -1,0 +1,106 @@
+"""Engine outputs to answers: scores, embeddings and entities. Pure NumPy, vectorized over the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tapchanger_serving.contract.artifact import Pooling
+
+Floats = npt.NDArray[np.float32]
+
+OUTSIDE = "O"
+"""The label of tokens that belong to no entity."""
+
+
+def softmax(logits: Floats) -> Floats:
+    """Softmax over the last axis, shifted by the maximum so that it can't overflow."""
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    scores: Floats = raised / raised.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """The logistic function, as `(1 + tanh(x/2)) / 2` so that it can't overflow."""
+    scores: Floats = np.float32(0.5) * (np.float32(1) + np.tanh(np.float32(0.5) * logits))
+    return scores
+
+
+def classify(logits: Floats, activation: Literal["softmax", "sigmoid"], labels: int) -> Floats:
+    """Scores `[batch, labels]` from logits `[batch, dimensions]`.
+
+    One logit for two labels is the chance of the second, so that the first gets what is left.
+    """
+    logits = np.asarray(logits, dtype=np.float32)
+    scores = softmax(logits) if activation == "softmax" else sigmoid(logits)
+    if activation == "sigmoid" and labels == 2 and logits.shape[-1] == 1:
+        scores = np.concatenate([np.float32(1) - scores, scores], axis=-1)
+    return scores
+
+
+def pool(hidden: Floats, mask: npt.NDArray[np.int64], pooling: Pooling) -> Floats:
+    """Embeddings `[batch, dim]` from token states `[batch, tokens, dim]` and the attention mask `[batch, tokens]`.
+
+    Mean pooling as in Sentence-BERT (Reimers and Gurevych, 2019, section 3); `normalize` gives length 1.
+    """
+    hidden = np.asarray(hidden, dtype=np.float32)
+    attended = mask.astype(np.float32)[:, :, None]
+    if pooling.mode == "cls":
+        pooled = hidden[:, 0]
+    elif pooling.mode == "max":
+        pooled = np.where(attended > 0, hidden, np.float32(-np.inf)).max(axis=1)
+    else:
+        pooled = (hidden * attended).sum(axis=1) / np.maximum(attended.sum(axis=1), np.float32(1e-9))
+    if pooling.normalize:
+        pooled = pooled / np.maximum(np.linalg.norm(pooled, axis=-1, keepdims=True), np.float32(1e-12))
+    embeddings: Floats = pooled.astype(np.float32, copy=False)
+    return embeddings
+
+
+class Entity(NamedTuple):
+    """A span of characters `[start, end)` and what it is; `score` is the mean over its tokens."""
+
+    entity: str
+    score: float
+    start: int
+    end: int
+    word: str
+
+
+def entities(
+    logits: Floats,
+    offsets: Sequence[tuple[int, int]],
+    special: Sequence[int],
+    text: str,
+    labels: Sequence[str],
+) -> list[Entity]:
+    """Entities of one text from its tokens' logits `[tokens, labels]`; `special` marks tokens that are no text.
+
+    Neighbours of one type are joined; `B-` starts a new entity. Labels without `B-` or `I-` count as inside.
+    """
+    scores = softmax(np.asarray(logits, dtype=np.float32))
+    best = scores.argmax(axis=-1)
+    found: list[Entity] = []
+    run: list[tuple[int, int, float]] = []
+    kind = OUTSIDE
+
+    def close() -> None:
+        if run and kind != OUTSIDE:
+            start, end = run[0][0], run[-1][1]
+            found.append(Entity(kind, sum(score for *_, score in run) / len(run), start, end, text[start:end]))
+        run.clear()
+
+    for position, (start, end) in enumerate(offsets):
+        if special[position]:
+            continue
+        label = labels[best[position]]
+        begins, tag = label.startswith("B-"), label[2:] if label[:2] in ("B-", "I-") else label
+        if begins or tag != kind:
+            close()
+            kind = tag
+        run.append((start, end, float(scores[position, best[position]])))
+    close()
+    return found
