@@ -1,0 +1,95 @@
+"""`python -m tapchanger_serving.build {inspect,fetch,export,measure}`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from tapchanger_serving.build import log, termination
+from tapchanger_serving.build.failures import StepError, WrongNodeError
+from tapchanger_serving.build.places import Places
+from tapchanger_serving.contract.messages import BuildRequest, StepFailure
+from tapchanger_serving.contract.names import ENV_BUILD_REQUEST, EXIT_USER_ERROR
+
+TASKS = ("text-classification", "token-classification", "feature-extraction", "text-generation")
+EXIT_CRASH = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one step. Exit codes: 0 done, 42 the user has to change something, 1 the step broke."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    options = _parser().parse_args(arguments)
+    places = Places.from_environment()
+    try:
+        message = _step(options)(places)
+    except StepError as error:
+        log.warning("step failed", **error.failure.model_dump())
+        termination.write(places.termination_log, termination.failure_text(error.failure))
+        return EXIT_USER_ERROR
+    except WrongNodeError as error:
+        log.crash("step is on the wrong node", error)
+        _last_word(places, StepFailure(reason="HardwareMismatch", message=str(error)))
+        return EXIT_CRASH
+    except Exception as error:  # noqa: BLE001 - the boundary of the process: reported, then the Job may try again
+        log.crash("step crashed", error)
+        _last_word(places, StepFailure(reason="BuildCrashed", message=_first_line(error)))
+        return EXIT_CRASH
+    if message:
+        termination.write(places.termination_log, message)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tapchanger_serving.build", description="Build an engine, step by step.")
+    steps = parser.add_subparsers(dest="step", required=True)
+    inspecting = steps.add_parser("inspect", help="say what a checkpoint and this machine are")
+    inspecting.add_argument("--uri", required=True)
+    inspecting.add_argument("--task", required=True, choices=TASKS)
+    for name, text in (
+        ("fetch", "copy and verify the checkpoint"),
+        ("export", "make the ONNX graph and PyTorch's reference answers"),
+        ("measure", "make, time and compare the candidates, and store the chosen engine"),
+    ):
+        steps.add_parser(name, help=f"{text}; reads ${ENV_BUILD_REQUEST}")
+    return parser
+
+
+def _step(options: argparse.Namespace) -> Callable[[Places], str | None]:
+    """Imports only what the step needs."""
+    match options.step:
+        case "inspect":
+            from tapchanger_serving.build.inspect import inspect
+
+            return lambda places: termination.inspection_text(inspect(options.uri, options.task, places))
+        case "fetch":
+            from tapchanger_serving.build.fetch import fetch
+
+            return lambda places: fetch(_request(), places)
+        case "export":
+            from tapchanger_serving.build.export import export
+
+            return lambda places: export(_request(), places)
+        case _:
+            from tapchanger_serving.build.measure import measure
+
+            return lambda places: measure(_request(), places)
+
+
+def _request() -> BuildRequest:
+    return BuildRequest.model_validate_json(os.environ[ENV_BUILD_REQUEST])
+
+
+def _last_word(places: Places, failure: StepFailure) -> None:
+    termination.write(places.termination_log, termination.failure_text(failure))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""How a step says that it gave up: one exception, carrying the message that the user will read."""
+
+from __future__ import annotations
+
+from tapchanger_serving.contract.messages import StepFailure
+
+MODEL_FIELD = "spec.model.uri"
+TASK_FIELD = "spec.model.task"
+ENGINE_FIELD = "spec.engine"
+GATES_FIELD = "spec.engine.gates"
+DATASET_FIELD = "spec.engine.gates.evaluation.dataset"
+
+
+class StepError(Exception):
+    """The step can't succeed until the user changes something. `failure` says what, in words."""
+
+    def __init__(self, reason: str, message: str, *, field: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.failure = StepFailure(reason=reason, message=message, field=field, remedy=remedy)
+
+
+class WrongNodeError(Exception):
+    """The step runs on other hardware than the engine is for; another node may fit, so the Job may try again."""

@@ -1,0 +1,66 @@
+"""Step `inspect`: what the checkpoint is, what it weighs, and what machine this is."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tapchanger_serving.build import log
+from tapchanger_serving.build.checkpoint import Checkpoint, read_checkpoint
+from tapchanger_serving.build.digest import hash_tree
+from tapchanger_serving.build.failures import MODEL_FIELD, StepError
+from tapchanger_serving.build.hardware import probe
+from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.sources import source_of
+from tapchanger_serving.contract.messages import Inspection
+
+
+def inspect(uri: str, task: str, places: Places) -> Inspection:
+    """Reads the checkpoint at `uri` for `task`.
+
+    Raises :class:`tapchanger_serving.build.failures.StepError` for everything that the user has to change.
+    """
+    source = source_of(uri, claims=places.claims)
+    with scratch() as folder:
+        checkpoint = read_checkpoint(source.folder(folder), task)
+        digest = hash_tree(checkpoint.folder, checkpoint.files)
+        require_pin(uri, source.tree_pin, digest)
+        found = _described(checkpoint, digest)
+    log.info("inspected checkpoint", uri=uri, digest=digest, architecture=found.architecture, parameters=found.parameters)
+    return found
+
+
+def require_pin(uri: str, pin: str | None, digest: str) -> None:
+    """Raises `DigestMismatch` if the URI pins another content than the one found."""
+    if pin is not None and pin != digest:
+        raise StepError(
+            "DigestMismatch",
+            f"{uri}: found {digest}, wanted {pin}",
+            field=MODEL_FIELD,
+            remedy="pin the found digest if the new content is the one you want",
+        )
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for downloads that goes away afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="tapchanger-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _described(checkpoint: Checkpoint, digest: str) -> Inspection:
+    return Inspection(
+        digest=digest,
+        architecture=checkpoint.architecture,
+        labels=checkpoint.labels,
+        max_tokens=checkpoint.max_tokens,
+        parameters=checkpoint.weights.parameters,
+        size_bytes=checkpoint.size_bytes,
+        hardware=probe(),
+    )

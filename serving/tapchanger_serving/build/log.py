@@ -1,0 +1,29 @@
+"""Progress as JSON lines on standard output: `level`, `msg`, then the event's own fields."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+
+
+def info(msg: str, **fields: object) -> None:
+    """Says what the step did, once."""
+    _write("info", msg, fields)
+
+
+def warning(msg: str, **fields: object) -> None:
+    """Says what went wrong without stopping the step."""
+    _write("warning", msg, fields)
+
+
+def crash(msg: str, error: BaseException) -> None:
+    """Says why the step ends, with the traceback."""
+    _write("error", msg, {"error": str(error), "traceback": "".join(traceback.format_exception(error))})
+
+
+def _write(level: str, msg: str, fields: dict[str, object]) -> None:
+    line = {"ts": round(time.time(), 3), "level": level, "msg": msg} | fields
+    sys.stdout.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()

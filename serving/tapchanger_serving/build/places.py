@@ -1,0 +1,58 @@
+"""Where the steps read and write. Each place can be moved by an environment variable, for runs outside a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tapchanger_serving.contract import names
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders of a build and the file that the kubelet reads as the step's last word."""
+
+    store: Path
+    claims: Path
+    work: Path
+    termination_log: Path
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Places:
+        """`TAPCHANGER_{STORE,CLAIMS,WORK}_DIR` and `TAPCHANGER_TERMINATION_LOG`, else the contract's paths."""
+        return cls(
+            store=Path(environ.get("TAPCHANGER_STORE_DIR", names.STORE_DIR)),
+            claims=Path(environ.get("TAPCHANGER_CLAIMS_DIR", names.CLAIMS_DIR)),
+            work=Path(environ.get("TAPCHANGER_WORK_DIR", names.WORK_DIR)),
+            termination_log=Path(environ.get("TAPCHANGER_TERMINATION_LOG", names.TERMINATION_LOG)),
+        )
+
+    @property
+    def checkpoint(self) -> Path:
+        """The verified copy of the checkpoint that all later steps read."""
+        return self.work / "checkpoint"
+
+    @property
+    def exported(self) -> Path:
+        """What `export` leaves for `measure`."""
+        return self.work / "export"
+
+    @property
+    def candidates(self) -> Path:
+        """One folder per candidate engine."""
+        return self.work / "candidates"
+
+    @property
+    def unchanged(self) -> Path:
+        """Marker: the store already holds this build, so there is nothing to do."""
+        return self.work / "unchanged"
+
+    def dataset(self) -> Path | None:
+        """The fetched evaluation data, if the request names any."""
+        return next(iter(sorted(self.work.glob("dataset.*"))), None)
+
+    def report(self, name: str) -> Path:
+        """The stored report of the build `name`."""
+        return self.store / "reports" / f"{name}.json"

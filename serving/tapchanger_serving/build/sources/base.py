@@ -1,0 +1,25 @@
+"""What every source can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+
+class Source(Protocol):
+    """A place that holds a checkpoint or a data file.
+
+    `tree_pin` is the digest that the user wrote for the checkpoint's content, if this kind of source is pinned that way.
+    Both methods raise :class:`tapchanger_serving.build.failures.StepError` that names `field`.
+    """
+
+    uri: str
+    tree_pin: str | None
+
+    def folder(self, scratch: Path) -> Path:
+        """The checkpoint's folder; downloads go into the new folder `scratch`."""
+        ...
+
+    def file(self, scratch: Path) -> Path:
+        """The data file; downloads go into the new folder `scratch`."""
+        ...

@@ -1,0 +1,77 @@
+"""Repositories of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tapchanger_serving.build.failures import StepError
+
+_REPOSITORY = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?")
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*.json")
+_UNWANTED = ("onnx/*", "openvino/*", "coreml/*", "original/*")
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """`hf://org/name@revision`. A token for private repositories comes from `HF_TOKEN`."""
+
+    uri: str
+    name: str
+    revision: str | None
+    tree_pin: str | None
+    field: str
+
+    @classmethod
+    def parse(cls, uri: str, rest: str, *, tree_pin: str | None, field: str) -> HubSource:
+        """Reads the part after `hf://`."""
+        parts = _REPOSITORY.fullmatch(rest)
+        if parts is None:
+            raise StepError("UriInvalid", f"{uri!r} names no repository", field=field, remedy="write hf://org/name@revision")
+        return cls(uri, parts["name"], parts["revision"], tree_pin, field)
+
+    def folder(self, scratch: Path) -> Path:
+        """See :class:`tapchanger_serving.build.sources.base.Source`."""
+        os.environ["HF_HUB_OFFLINE"] = "0"
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+        try:
+            path = snapshot_download(
+                self.name,
+                revision=self.revision,
+                local_dir=scratch / "snapshot",
+                allow_patterns=list(WANTED),
+                ignore_patterns=list(_UNWANTED),
+                token=os.environ.get("HF_TOKEN"),
+            )
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            raise StepError(
+                "ModelNotFound",
+                f"{self.uri}: the Hub has no such repository or revision, or the token may not read it",
+                field=self.field,
+                remedy="check the name, and give the build a token in HF_TOKEN if the repository is private or gated",
+            ) from error
+        except (HfHubHTTPError, OSError) as error:
+            raise StepError(
+                "DownloadFailed",
+                f"{self.uri}: {_first_line(error)}",
+                field=self.field,
+                remedy="check that the Hub answers from inside the cluster, or copy the model to a claim: pvc://CLAIM/path",
+            ) from error
+        return Path(path)
+
+    def file(self, scratch: Path) -> Path:  # noqa: ARG002 - the interface's
+        """Not offered: data files come from a claim or from HTTPS."""
+        raise StepError(
+            "SourceUnsupported",
+            f"{self.uri}: hf:// gives models, not data files",
+            field=self.field,
+            remedy="use the data file's https://… URL with @sha256:<hex>, or copy it to a claim",
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
