@@ -1,16 +1,31 @@
 #!/usr/bin/env bash
-# Locks one requirements file per image, with hashes and without download addresses. Usage: requirements/compile.sh [--upgrade]
+# Locks one requirements file per image, with hashes and without download addresses.
+# Usage: requirements/compile.sh [--upgrade] [NAME…]; without names all are locked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lock() { # lock NAME ARGS...
-  local name=$1; shift
+flags=() wanted=()
+for argument in "$@"; do
+  case $argument in -*) flags+=("$argument") ;; *) wanted+=("$argument") ;; esac
+done
+
+# Debian 12 has glibc 2.36, hence the platform.
+lock() { # lock NAME SOURCES AND FLAGS…
+  local name=$1
+  shift
+  if ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
   uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \
-    --python-platform x86_64-manylinux_2_28 --custom-compile-command 'requirements/compile.sh' \
-    -o "requirements/$name.txt" "$@"
+    --python-platform x86_64-manylinux_2_36 --custom-compile-command 'requirements/compile.sh' \
+    -o "requirements/$name.txt" "$@" "${flags[@]}"
 }
-lock operator pyproject.toml --extra operator "${@}"
-lock observer pyproject.toml --extra observer "${@}"
-lock builder pyproject.toml --extra builder "${@}"
-lock server requirements/server.in "${@}"
-lock router pyproject.toml --extra router "${@}"
-lock dev pyproject.toml --extra operator --extra builder --extra observer --extra client --group dev "${@}"
+
+lock tools requirements/tools.in
+lock operator pyproject.toml --extra operator
+lock observer pyproject.toml --extra observer
+lock router requirements/router.in
+lock server requirements/server.in --override requirements/server.overrides.in
+# The wheel carries a server, of which its Python packages are no part.
+lock triton requirements/triton.in --no-deps
+lock torch-cuda requirements/torch.in
+lock torch-cpu requirements/torch.in --override requirements/torch-cpu.overrides.in -c requirements/torch-cuda.txt
+lock builder pyproject.toml --extra builder --override requirements/torch-cpu.overrides.in -c requirements/torch-cuda.txt
+lock dev pyproject.toml --extra operator --extra builder --extra observer --extra client --group dev
