@@ -1,0 +1,210 @@
+"""What goes into a verdict on a canary and what comes out: frozen values, free of the API's and observer's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from tapchanger_operator.decide.sequential import Portfolio
+
+Result = Literal["Pass", "Fail", "Inconclusive", "Error"]
+
+OBJECTIVES_MET: Final = "ObjectivesMet"
+"""Pass: enough requests in this step, and they speak for the budget of each objective."""
+OBJECTIVE_BREACHED: Final = "ObjectiveBreached"
+"""Fail: the canary breaks an objective, and the stable revision at the same time doesn't do as badly."""
+NOT_SHOWN_WORSE: Final = "NotShownWorse"
+"""Inconclusive: an objective is broken, but it is not shown that the canary does worse than the stable revision."""
+TOO_FEW_REQUESTS: Final = "TooFewRequests"
+"""Inconclusive: the canary has answered fewer than `min_requests` in this step."""
+UNDECIDED: Final = "Undecided"
+"""Inconclusive: enough requests, but the bad rate is too close to the budget to pass or to fail."""
+NO_REQUESTS: Final = "NoRequests"
+"""Inconclusive: not one request of the canary has been seen."""
+OBSERVER_SILENT: Final = "ObserverSilent"
+"""Inconclusive: the observer gave no data, or its data is too old."""
+TIMED_OUT: Final = "TimedOut"
+"""Inconclusive: the step's time is over; `onInconclusive` says what comes next."""
+INVALID_COUNTS: Final = "InvalidCounts"
+"""Error: the figures can't be true, or there is no objective to judge by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A promise to users, with the share `target` (0 < target < 1) of requests that keep it.
+
+    `latency`: answered within `threshold_seconds`; `availability`: answered without a server's error. `name` is unique.
+    """
+
+    name: str
+    kind: Literal["latency", "availability"]
+    target: float
+    threshold_seconds: float | None = None
+
+    @property
+    def budget(self) -> float:
+        """The share of requests that may be bad."""
+        return 1.0 - self.target
+
+    @property
+    def key(self) -> str:
+        """What the evidence gathered so far is about; when it changes, evidence starts anew."""
+        return f"{self.name}|{self.kind}|{self.threshold_seconds}|{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests that ended, and the bad ones among them."""
+
+    requests: int = 0
+    bad: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The share of bad requests; 0 without requests."""
+        return self.bad / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveCounts:
+    """One objective's counts of canary and stable revision since the canary began to take traffic, and since its step
+    did.
+    """
+
+    canary: Counts = Counts()
+    stable: Counts = Counts()
+    step_canary: Counts = Counts()
+    step_stable: Counts = Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How sure a verdict must be. `timeout` and `stale_after` are in seconds, `false_alarm` is a probability."""
+
+    false_alarm: float = 0.01
+    min_requests: int = 100
+    timeout: float = 900.0
+    stale_after: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a canary.
+
+    `weight`: percent of requests routed to the canary. `elapsed`: seconds in this step. `data_age`: seconds since the
+    newest data, None when the observer gave none. `counts`: by name of the objective; a missing one counts as no
+    requests.
+    """
+
+    counts: Mapping[str, ObjectiveCounts]
+    weight: int
+    elapsed: float
+    data_age: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One objective's figures since the canary began.
+
+    `budget_e` speaks against "within budget", `stable_e` against "no worse than stable" (None where there is nothing
+    to compare with); the canary fails when both reach `threshold`. `interval` holds the true bad rate with 95 % at
+    all times.
+    """
+
+    objective: str
+    canary: Counts
+    stable: Counts
+    budget_e: float
+    stable_e: float | None
+    threshold: float
+    interval: tuple[float, float]
+
+    @property
+    def e_value(self) -> float:
+        """The smaller of the e-values that apply: the one that decides."""
+        return self.budget_e if self.stable_e is None else min(self.budget_e, self.stable_e)
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether it is shown that the canary breaks the objective."""
+        return self.budget_e >= self.threshold
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is shown that the canary breaks the objective and isn't merely a victim beside the stable
+        revision.
+        """
+        return self.e_value >= self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the data say of a canary; `objective` names the one that decided, where one did."""
+
+    result: Result
+    reason: str
+    message: str
+    evidence: tuple[Evidence, ...] = ()
+    objective: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveState:
+    """What must be remembered of an objective between two looks.
+
+    `seen`: the canary's (requests, bad) whose evidence `budget` holds. `compared`: canary's and stable's (requests,
+    bad, requests, bad) whose evidence `versus` holds.
+    """
+
+    key: str
+    seen: tuple[int, int]
+    compared: tuple[int, int, int, int]
+    budget: Portfolio
+    versus: Portfolio
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisState:
+    """The memory of a canary's analysis: it comes out of a look, lives in status, and goes into the next look."""
+
+    objectives: tuple[ObjectiveState, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "objectives": [
+                {
+                    "key": state.key,
+                    "seen": list(state.seen),
+                    "compared": list(state.compared),
+                    "budget": list(state.budget.log_wealth),
+                    "versus": list(state.versus.log_wealth),
+                }
+                for state in self.objectives
+            ]
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any] | None) -> AnalysisState:
+        """Reads what :meth:`to_dict` wrote; nothing is a fresh state. Raises ValueError when it can't be read."""
+        if not value:
+            return cls()
+        try:
+            return cls(tuple(_objective_state(entry) for entry in value["objectives"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"status.analysis.state can't be read ({error!r}); remove it, and the analysis starts anew"
+            ) from error
+
+
+def _objective_state(entry: Mapping[str, Any]) -> ObjectiveState:
+    requests, bad = (int(count) for count in entry["seen"])
+    first, second, third, fourth = (int(count) for count in entry["compared"])
+    return ObjectiveState(
+        key=str(entry["key"]),
+        seen=(requests, bad),
+        compared=(first, second, third, fourth),
+        budget=Portfolio(tuple(float(wealth) for wealth in entry["budget"])),
+        versus=Portfolio(tuple(float(wealth) for wealth in entry["versus"])),
+    )
