@@ -1,0 +1,65 @@
+{{/*
+Names don't carry the release's name: the custom resource definitions and the operator are one per cluster, and a second
+release must fail on Helm's ownership check instead of starting a second operator.
+*/}}
+{{- define "tapchanger.name" -}}
+tapchanger-{{ .component }}
+{{- end }}
+
+{{- define "tapchanger.selectorLabels" -}}
+app.kubernetes.io/name: tapchanger
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Without versions: a pod restarts when its image or settings change, not when the chart does. */}}
+{{- define "tapchanger.podLabels" -}}
+{{ include "tapchanger.selectorLabels" . }}
+app.kubernetes.io/part-of: tapchanger
+{{- end }}
+
+{{- define "tapchanger.labels" -}}
+{{ include "tapchanger.podLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The reference of one image, or an error that says what to do. */}}
+{{- define "tapchanger.image" -}}
+{{- $image := get .root.Values.images .name -}}
+{{- if not $image -}}
+{{- fail (printf "images.%s is empty: give an image reference with a tag or a digest, such as --set images.%s=REGISTRY/tapchanger/%s@sha256:DIGEST (docs/install.md tells how to build and push the images)" .name .name .name) -}}
+{{- end -}}
+{{- $image -}}
+{{- end }}
+
+{{- define "tapchanger.observerHost" -}}
+{{ include "tapchanger.name" (dict "component" "observer") }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end }}
+
+{{/* Pod spec fields that both workloads take from their values. */}}
+{{- define "tapchanger.scheduling" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Egress that every component needs: names. */}}
+{{- define "tapchanger.dnsEgress" -}}
+- ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+{{- end }}

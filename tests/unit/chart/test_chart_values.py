@@ -1,0 +1,150 @@
+"""Values: what is refused, and what each switch does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Manifest = dict[str, Any]
+Render = Callable[..., list[Manifest]]
+Helm = Callable[..., subprocess.CompletedProcess[str]]
+
+ROOT = Path(__file__).parents[3]
+CHART = ROOT / "charts" / "tapchanger"
+GOLDEN = ROOT / "tests" / "golden" / "chart"
+
+
+KUBERNETES_FIELDS = {"resources", "podSecurityContext", "securityContext"}
+
+
+def leaves(values: Manifest, prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value and key not in KUBERNETES_FIELDS:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def kinds(manifests: list[Manifest]) -> list[str]:
+    return [item["kind"] for item in manifests]
+
+
+def crds(manifests: list[Manifest]) -> list[Manifest]:
+    return [item for item in manifests if item["kind"] == "CustomResourceDefinition"]
+
+
+def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    return next(item for item in manifests if item["kind"] == kind and item["metadata"]["name"] == name)
+
+
+def test_lint_is_clean(helm: Helm) -> None:
+    for extra in ([], ["--values", str(GOLDEN / "everything.values.yaml")]):
+        done = helm("lint", "--strict", str(CHART), "--values", str(GOLDEN / "images.values.yaml"), *extra)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_chart_and_project_have_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert (chart["version"], chart["appVersion"]) == (project, project)
+
+
+def test_every_value_is_in_the_charts_readme() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
+    assert rows == list(leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+
+
+@pytest.mark.parametrize("role", ["operator", "builder", "server", "router", "observer"])
+def test_a_missing_image_is_named_with_the_remedy(template: Helm, role: str) -> None:
+    done = template("--set", f"images.{role}=")
+    assert done.returncode != 0
+    assert f"images.{role} is empty" in done.stderr
+    assert f"--set images.{role}=" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        ("operator.replicas=many", "/operator/replicas"),
+        ("operator.replica=2", "operator"),
+        ("store.size=lots", "/store/size"),
+        ("store.accessMode=ReadOnlyMany", "/store/accessMode"),
+        ("images.server=registry.example/tapchanger/server", "/images/server"),
+        ("images.server=registry.example/server@sha256:abc", "/images/server"),
+        ("typo=1", "typo"),
+        ("networkPolicy.apiServerPorts={0}", "/networkPolicy/apiServerPorts/0"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_path(template: Helm, setting: str, path: str) -> None:
+    done = template("--set", setting)
+    assert done.returncode != 0
+    # Helm 3 writes paths with dots, Helm 4 with slashes.
+    assert path in done.stderr or path.strip("/").replace("/", ".") in done.stderr
+
+
+def test_the_chart_can_be_a_dependency_of_another(render: Render) -> None:
+    assert kinds(render("--set", "global.anything=1"))
+
+
+def test_definitions_are_those_that_the_api_generates(render: Render) -> None:
+    sources = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml")}
+    assert len(sources) == 2
+    rendered = {item["metadata"]["name"]: item for item in crds(render())}
+    for source in sources.values():
+        assert rendered[source["metadata"]["name"]]["spec"] == source["spec"]
+        assert rendered[source["metadata"]["name"]]["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert len(rendered) == len(sources)
+
+
+def test_definitions_go_with_the_release_unless_kept(render: Render) -> None:
+    for item in crds(render("--set", "crds.keep=false")):
+        assert "helm.sh/resource-policy" not in item["metadata"].get("annotations", {})
+
+
+def test_definitions_can_be_left_to_others(render: Render) -> None:
+    assert not crds(render("--set", "crds.install=false"))
+
+
+def test_one_replica_needs_no_disruption_budget(render: Render) -> None:
+    assert "PodDisruptionBudget" in kinds(render())
+    assert "PodDisruptionBudget" not in kinds(render("--set", "operator.replicas=1"))
+    assert "PodDisruptionBudget" not in kinds(render("--set", "operator.podDisruptionBudget.enabled=false"))
+
+
+def test_switches_remove_what_they_name(render: Render) -> None:
+    off = kinds(render("--set", "networkPolicy.enabled=false", "--set", "rbac.aggregate=false"))
+    assert "NetworkPolicy" not in off
+    assert off.count("ClusterRole") == 1
+    assert "ServiceMonitor" not in off
+    assert "PersistentVolumeClaim" not in off
+
+
+def test_the_observer_keeps_its_state_on_a_claim_when_asked(render: Render) -> None:
+    manifests = render("--set", "observer.persistence.enabled=true")
+    claim = named(manifests, "PersistentVolumeClaim", "tapchanger-observer")
+    assert "storageClassName" not in claim["spec"], "an empty class must mean the cluster's default"
+    volumes = named(manifests, "Deployment", "tapchanger-observer")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "state", "persistentVolumeClaim": {"claimName": "tapchanger-observer"}} in volumes
+
+
+def test_the_operator_is_told_where_the_observer_is(render: Render) -> None:
+    manifests = render()
+    service = named(manifests, "Service", "tapchanger-observer")
+    operator = named(manifests, "Deployment", "tapchanger-operator")["spec"]["template"]["spec"]["containers"][0]
+    host = next(item["value"] for item in operator["env"] if item["name"] == "TAPCHANGER_OBSERVER_HOST")
+    assert host == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
+    assert {port["port"] for port in service["spec"]["ports"]} == {4317, 4318, 4319}
+
+
+def test_names_do_not_follow_the_release(helm: Helm) -> None:
+    done = helm("template", "other", str(CHART), "--values", str(GOLDEN / "images.values.yaml"))
+    assert done.returncode == 0, done.stderr
+    names = {d["metadata"]["name"] for d in yaml.safe_load_all(done.stdout) if d and d["kind"] == "Deployment"}
+    assert names == {"tapchanger-operator", "tapchanger-observer"}
