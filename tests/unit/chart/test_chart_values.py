@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tapchanger_operator import settings as operator_settings
+from tapchanger_serving.contract import names as contract
+from tapchanger_serving.observer import settings as observer_settings
+
 Manifest = dict[str, Any]
 Render = Callable[..., list[Manifest]]
 Helm = Callable[..., subprocess.CompletedProcess[str]]
@@ -134,13 +138,50 @@ def test_the_observer_keeps_its_state_on_a_claim_when_asked(render: Render) -> N
     assert {"name": "state", "persistentVolumeClaim": {"claimName": "tapchanger-observer"}} in volumes
 
 
+def environment(manifests: list[Manifest], component: str) -> dict[str, str]:
+    """Variables of a component's container; those from pod fields hold the field's path."""
+    container = named(manifests, "Deployment", f"tapchanger-{component}")["spec"]["template"]["spec"]["containers"][0]
+    return {
+        item["name"]: item["value"] if "value" in item else item["valueFrom"]["fieldRef"]["fieldPath"]
+        for item in container["env"]
+    }
+
+
+def ports(manifests: list[Manifest], component: str) -> set[int]:
+    return {port["port"] for port in named(manifests, "Service", f"tapchanger-{component}")["spec"]["ports"]}
+
+
+def test_the_operator_reads_what_the_chart_writes(render: Render) -> None:
+    manifests = render("--values", str(GOLDEN / "everything.values.yaml"), "--set", "operator.workers=3")
+    given = environment(manifests, "operator")
+    settings = operator_settings.load(given)
+    images = yaml.safe_load((GOLDEN / "images.values.yaml").read_text())["images"]
+    assert settings.images == operator_settings.Images(
+        builder=images["builder"], server=images["server"], router=images["router"], pull_policy="Always"
+    )
+    assert settings.store == operator_settings.Store(storage_class="shared", size="500Gi", access_mode="ReadWriteMany")
+    assert (settings.namespace, settings.identity) == ("metadata.namespace", "metadata.name")
+    assert settings.workers == 3
+    assert ports(manifests, "operator") == {settings.metrics_port}
+
+
 def test_the_operator_is_told_where_the_observer_is(render: Render) -> None:
+    manifests = render("--set", "clusterDomain=cluster.example")
+    settings = operator_settings.load(environment(manifests, "operator"))
+    service = named(manifests, "Service", "tapchanger-observer")["metadata"]
+    assert settings.observer_host == f"{service['name']}.{service['namespace']}.svc.cluster.example"
+    assert settings.cluster_domain == "cluster.example"
+
+
+def test_the_observer_reads_what_the_chart_writes(render: Render) -> None:
     manifests = render()
-    service = named(manifests, "Service", "tapchanger-observer")
-    operator = named(manifests, "Deployment", "tapchanger-operator")["spec"]["template"]["spec"]["containers"][0]
-    host = next(item["value"] for item in operator["env"] if item["name"] == "TAPCHANGER_OBSERVER_HOST")
-    assert host == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local"
-    assert {port["port"] for port in service["spec"]["ports"]} == {4317, 4318, 4319}
+    settings = observer_settings.from_environment(environment(manifests, "observer"))
+    pod = named(manifests, "Deployment", "tapchanger-observer")["spec"]["template"]["spec"]
+    mounts = {Path(mount["mountPath"]) for mount in pod["containers"][0]["volumeMounts"]}
+    assert settings.state is not None
+    assert settings.state.parent in mounts - {Path("/tmp")}
+    assert ports(manifests, "observer") == {settings.grpc_port, settings.http_port, settings.api_port}
+    assert settings.api_port == contract.OBSERVER_API_PORT
 
 
 def test_names_do_not_follow_the_release(helm: Helm) -> None:
