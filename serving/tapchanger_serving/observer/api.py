@@ -1,0 +1,151 @@
+"""The API for the operator and for people: /v1/windows, /metrics, /healthz, /readyz."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+from multidict import MultiMapping
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from tapchanger_serving.contract.windows import Exemplar, LatencyCount, Quantiles, RevisionWindow, Stages, Windows
+from tapchanger_serving.observer import sketch, windows
+from tapchanger_serving.observer.bucket import Bucket, earlier
+
+DEFAULT_SECONDS: Final = 3_600.0
+_KNOWN: Final = ("namespace", "deployment", "since", "until", "latency")
+
+
+class QueryError(ValueError):
+    """A question that can't be answered. The message names the parameter, what was found and what to write."""
+
+
+def revision_window(revision: str, bucket: Bucket, thresholds: tuple[float, ...]) -> RevisionWindow:
+    """One revision in the contract's words. Failed requests are over every threshold."""
+    over = {threshold: bucket.over_threshold(threshold) for threshold in thresholds}
+    first_bad = bucket.first_failed
+    for one in over.values():
+        first_bad = earlier(first_bad, one.first)
+    latencies = dict(bucket.good)
+    sketch.merge(latencies, bucket.failed)
+    stages = Stages()
+    if bucket.stages:
+        mean_queue, mean_compute = bucket.queue / bucket.stages, bucket.compute / bucket.stages
+        stages = Stages(queue=mean_queue, compute=mean_compute, spans=bucket.stages)
+    return RevisionWindow(
+        revision=revision,
+        requests=bucket.requests,
+        unavailable=bucket.unavailable,
+        codes=dict(sorted(bucket.codes.items())),
+        over=tuple(LatencyCount(threshold=at, bad=one.number + bucket.unavailable) for at, one in over.items()),
+        latency=Quantiles(**{f"p{q}": sketch.quantile(latencies, q / 100) for q in (50, 90, 99)}),
+        stages=stages,
+        exemplars=tuple(
+            Exemplar(trace_id=one.trace_id.hex(), seconds=one.seconds, code=one.code) for one in bucket.worst
+        ),
+        first_seen=bucket.first,
+        last_seen=bucket.last,
+        first_bad=first_bad,
+    )
+
+
+def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Windows:
+    """Answer GET /v1/windows. Thresholds that are asked about are counted exactly from the next second on.
+
+    Raises QueryError.
+    """
+    unknown = sorted(set(query) - set(_KNOWN))
+    if unknown:
+        raise QueryError(f"{unknown[0]}: no such parameter; there are {', '.join(_KNOWN)}")
+    namespace, deployment = _name(query, "namespace"), _name(query, "deployment")
+    until = _number(query, "until", now)
+    since = _number(query, "since", until - DEFAULT_SECONDS)
+    if since >= until:
+        raise QueryError(
+            f"since: found {since}, which is not before until ({until}); write an earlier Unix time in seconds"
+        )
+    thresholds = _thresholds(query, store.limits.max_thresholds)
+    if thresholds:
+        store.watch(namespace, deployment, thresholds)
+    found = store.window(namespace, deployment, since, until)
+    return Windows(
+        namespace=namespace,
+        deployment=deployment,
+        now=now,
+        since=since,
+        until=until,
+        revisions=tuple(revision_window(name, bucket, thresholds) for name, bucket in found.items()),
+    )
+
+
+def _name(query: MultiMapping[str], parameter: str) -> str:
+    found = query.get(parameter, "")
+    if not found or len(found) > 253:
+        raise QueryError(f"{parameter}: found {found[:64]!r}; write the name, as in {parameter}=moderation")
+    return found
+
+
+def _number(query: MultiMapping[str], parameter: str, default: float) -> float:
+    found = query.get(parameter)
+    if found is None:
+        return default
+    value = _float(found)
+    if value is None or value < 0:
+        raise QueryError(f"{parameter}: found {found[:64]!r}; write Unix time in seconds, as in {parameter}=1767225600")
+    return value
+
+
+def _thresholds(query: MultiMapping[str], most: int) -> tuple[float, ...]:
+    found = query.getall("latency", [])
+    if len(found) > most:
+        raise QueryError(f"latency: found {len(found)} of them; ask for at most {most} at a time")
+    values = []
+    for text in found:
+        value = _float(text)
+        if value is None or value <= 0:
+            raise QueryError(f"latency: found {text[:64]!r}; write seconds, as in latency=0.05")
+        values.append(value)
+    return tuple(dict.fromkeys(values))
+
+
+def _float(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def application(
+    store: windows.Windows, registry: CollectorRegistry, clock: Callable[[], float], ready: Callable[[], bool]
+) -> web.Application:
+    """The application; `ready` says whether spans are being taken."""
+
+    async def get_windows(request: web.Request) -> web.Response:
+        try:
+            body = answer(store, request.query, clock()).dumps()
+        except QueryError as bad:
+            return web.json_response({"error": str(bad)}, status=400)
+        return web.Response(text=body, content_type="application/json")
+
+    async def get_metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    async def get_health(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def get_ready(_: web.Request) -> web.Response:
+        if ready():
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text="not taking spans: starting or stopping\n")
+
+    app = web.Application()
+    app.router.add_get("/v1/windows", get_windows)
+    app.router.add_get("/metrics", get_metrics)
+    app.router.add_get("/healthz", get_health)
+    app.router.add_get("/readyz", get_ready)
+    return app

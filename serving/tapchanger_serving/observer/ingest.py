@@ -1,0 +1,163 @@
+"""What becomes of a decoded payload: each span is counted, ignored or refused, and every one is accounted for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from tapchanger_serving.contract import names
+from tapchanger_serving.observer.bucket import Request, Stage
+from tapchanger_serving.observer.outcome import judge
+from tapchanger_serving.observer.seen import Seen
+from tapchanger_serving.observer.spans import (
+    GRPC_PATH,
+    GRPC_STATUS,
+    HTTP_STATUS,
+    KIND_CLIENT,
+    RESPONSE_FLAGS,
+    Span,
+)
+from tapchanger_serving.observer.stages import Pairing
+from tapchanger_serving.observer.windows import Key, Windows
+
+FUTURE_SECONDS: Final = 5.0
+"""A span that ended later than this from now comes from a clock that is ahead: it is counted as ending now."""
+LONGEST_NAME: Final = 253
+"""Kubernetes names are no longer."""
+_NANO: Final = 1e9
+
+
+class RefusedError(Exception):
+    """A span that the sender should hear about: `reason` for the metric, the message for the sender."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Result(NamedTuple):
+    """What a payload came to: spans refused and, in words, why the first one was."""
+
+    spans: int
+    refused: int
+    why: str
+
+
+@dataclass
+class Account:
+    """Spans by transport and fate since the observer began."""
+
+    received: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(transport, reason): `foreign` (no span of ours), `upstream` (not the edge), `no_revision` (the router had no
+    route for it), `part` (one of Triton's spans that carries no time of its own), `duplicate`."""
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(transport, reason): `late`, `malformed`."""
+    payloads_refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(transport, reason): `malformed`, `too_large`, `media_type`, `encoding`."""
+    clamped: int = 0
+    """Spans from the future, counted as ending now."""
+
+
+class Ingest:
+    """Counts spans into windows. `clock` gives Unix seconds."""
+
+    def __init__(self, windows: Windows, clock: Callable[[], float], *, remembered_spans: int = 131_072) -> None:
+        self.account = Account()
+        self._windows = windows
+        self._clock = clock
+        self._seen = Seen(remembered_spans)
+        self._stages = Pairing()
+
+    def take(self, spans: Iterable[Span], transport: str) -> Result:
+        """Count all spans of one payload."""
+        now = self._clock()
+        account = self.account
+        total = refused = 0
+        why = ""
+        for span in spans:
+            total += 1
+            try:
+                ignored = self._one(span, now)
+            except RefusedError as refusal:
+                refused += 1
+                why = why or str(refusal)
+                account.refused[transport, refusal.reason] += 1
+                continue
+            if ignored:
+                account.ignored[transport, ignored] += 1
+        account.received[transport] += total
+        return Result(total, refused, why)
+
+    def _one(self, span: Span, now: float) -> str | None:
+        """Count one span; a reason comes back when it is ignored."""
+        component = span.attributes.get(names.ATTR_COMPONENT)
+        if component == names.COMPONENT_ROUTER:
+            return self._request(span, now)
+        if component == names.COMPONENT_SERVER:
+            return self._stage(span, now)
+        return "foreign"
+
+    def _request(self, span: Span, now: float) -> str | None:
+        attributes = span.attributes
+        if span.kind == KIND_CLIENT:
+            return "upstream"
+        if not attributes.get(names.ATTR_REVISION):
+            return "no_revision"
+        key = _key(attributes)
+        end = self._end(span, now)
+        if not self._seen.first_time(span.trace_id, span.span_id):
+            return "duplicate"
+        try:
+            outcome = judge(
+                attributes.get(HTTP_STATUS, ""),
+                attributes.get(GRPC_STATUS),
+                attributes.get(RESPONSE_FLAGS, ""),
+                grpc=GRPC_PATH in attributes,
+            )
+        except ValueError as error:
+            raise RefusedError("malformed", str(error)) from None
+        seconds = (span.end - span.start) / _NANO
+        self._windows.add(key, Request(end, seconds, outcome, span.trace_id))
+        return None
+
+    def _stage(self, span: Span, now: float) -> str | None:
+        key = _key(span.attributes)
+        end = self._end(span, now)
+        if not self._seen.first_time(span.trace_id, span.span_id):
+            return "duplicate"
+        stage = self._stages.offer(span)
+        if stage is None:
+            return "part"
+        self._windows.add_stage(key, Stage(min(stage.end, end), stage.queue, stage.compute))
+        return None
+
+    def _end(self, span: Span, now: float) -> float:
+        if not 0 < span.start <= span.end:
+            raise RefusedError(
+                "malformed", f"a span starts at {span.start} and ends at {span.end} ns; the end comes later"
+            )
+        end = span.end / _NANO
+        if end > now + FUTURE_SECONDS:
+            self.account.clamped += 1
+            return now
+        if end < now - self._windows.limits.keep_seconds:
+            raise RefusedError(
+                "late",
+                f"a span ended {now - end:.0f} s ago; they count up to {self._windows.limits.keep_seconds} s later",
+            )
+        return end
+
+
+def _key(attributes: dict[str, str]) -> Key:
+    key = Key(
+        attributes.get(names.ATTR_NAMESPACE, ""),
+        attributes.get(names.ATTR_DEPLOYMENT, ""),
+        attributes.get(names.ATTR_REVISION, ""),
+    )
+    if "" in key or max(map(len, key)) > LONGEST_NAME:
+        wanted = ", ".join((names.ATTR_NAMESPACE, names.ATTR_DEPLOYMENT, names.ATTR_REVISION))
+        raise RefusedError("malformed", f"a span needs the attributes {wanted}, each of 1 to {LONGEST_NAME} characters")
+    return key

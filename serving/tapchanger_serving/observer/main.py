@@ -1,0 +1,169 @@
+"""Starts the observer's three servers in one event loop and ends them on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from tapchanger_serving.observer import api, logs, metrics, otlp_grpc, otlp_http, settings, snapshot
+from tapchanger_serving.observer.ingest import Ingest
+from tapchanger_serving.observer.logs import fields
+from tapchanger_serving.observer.settings import Settings
+from tapchanger_serving.observer.windows import Windows
+
+log = logging.getLogger("tapchanger.observer")
+TIDY_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 2.0
+_REST_FACTOR: Final = 20
+"""Encoding a snapshot holds up the event loop, so it may take at most one part in so many of the time."""
+
+
+class Observer:
+    """The running observer. `clock` gives Unix seconds."""
+
+    def __init__(self, options: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.options = options
+        self.windows = load(options, clock)
+        self.ingest = Ingest(self.windows, clock)
+        self._clock = clock
+        self._grpc = otlp_grpc.server(self.ingest, options.max_payload_bytes)
+        self._runners: list[web.AppRunner] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready = False
+        self.ports: dict[str, int] = {}
+        """Ports that are listened on, by `grpc`, `http` and `api`; useful where a setting says 0."""
+
+    async def start(self) -> None:
+        """Listen on all ports. Raises OSError or RuntimeError when one is taken."""
+        options = self.options
+        registry = metrics.registry(self.ingest.account, self.windows)
+        self.ports["api"] = await self._serve(
+            api.application(self.windows, registry, self._clock, lambda: self._ready), options.api_port
+        )
+        self.ports["http"] = await self._serve(
+            otlp_http.application(self.ingest, options.max_payload_bytes), options.http_port, auto_decompress=False
+        )
+        self.ports["grpc"] = self._grpc.add_insecure_port(f"{options.host}:{options.grpc_port}")
+        await self._grpc.start()
+        self._tasks.append(asyncio.create_task(self._every(lambda: TIDY_SECONDS, self._tidy)))
+        if options.state is not None:
+            self._tasks.append(asyncio.create_task(self._every(self._rest, self._save)))
+        self._ready = True
+        log.info("taking spans", extra=fields(host=options.host, **self.ports, state=options.state))
+
+    async def stop(self) -> None:
+        """Take what is under way, save the windows, close."""
+        self._ready = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._grpc.stop(GRACE_SECONDS)
+        for runner in self._runners:
+            await runner.cleanup()
+        if self.options.state is not None:
+            await self._save()
+        received = dict(self.ingest.account.received)
+        log.info("stopped", extra=fields(received=received))
+
+    async def _serve(self, app: web.Application, port: int, *, auto_decompress: bool = True) -> int:
+        runner = web.AppRunner(app, access_log=None, auto_decompress=auto_decompress, shutdown_timeout=GRACE_SECONDS)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, self.options.host, port).start()
+        return int(runner.addresses[0][1])
+
+    async def _every(self, rest: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(rest())
+            try:
+                await work()
+            except Exception:
+                log.exception("a periodic task failed; it is tried again")
+
+    async def _tidy(self) -> None:
+        before = self.windows.squeezed
+        self.windows.tidy(self._clock())
+        if self.windows.squeezed > before:
+            squeezed = self.windows.squeezed - before
+            why = (
+                "more buckets than TAPCHANGER_OBSERVER_MAX_BUCKETS: the oldest minutes were coarsened or dropped early"
+            )
+            log.warning(why, extra=fields(minutes=squeezed, max_buckets=self.options.max_buckets))
+
+    _encoding_seconds = 0.0
+
+    def _rest(self) -> float:
+        return max(self.options.state_seconds, _REST_FACTOR * self._encoding_seconds)
+
+    async def _save(self) -> None:
+        if self.options.state is None:
+            return
+        began = time.perf_counter()
+        text = snapshot.encode(self.windows)
+        self._encoding_seconds = time.perf_counter() - began
+        try:
+            await asyncio.to_thread(snapshot.write, text, self.options.state)
+        except OSError as error:
+            log.error("the windows could not be saved", extra=fields(path=self.options.state, error=str(error)))
+
+
+def load(options: Settings, clock: Callable[[], float]) -> Windows:
+    """The windows of the last run, or empty ones where there are none to be had."""
+    windows = Windows(options.limits)
+    path = options.state
+    if path is None:
+        return windows
+    try:
+        snapshot.decode(path.read_text(encoding="utf-8"), windows)
+    except FileNotFoundError:
+        log.info("no saved windows; starting empty", extra=fields(path=path))
+        return windows
+    except (OSError, UnicodeDecodeError, snapshot.SnapshotError) as error:
+        log.warning("the saved windows can't be read; starting empty", extra=fields(path=path, error=str(error)))
+        _set_aside(path)
+        return Windows(options.limits)
+    windows.tidy(clock())
+    log.info("loaded the saved windows", extra=fields(path=path, deployments=len(windows.deployments)))
+    return windows
+
+
+def _set_aside(path: Path) -> None:
+    try:
+        path.replace(path.with_name(f"{path.name}.corrupt"))
+    except OSError as error:
+        log.warning("it could not be set aside either", extra=fields(path=path, error=str(error)))
+
+
+async def run(options: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    observer = Observer(options)
+    try:
+        await observer.start()
+        await stop.wait()
+    finally:
+        await observer.stop()
+
+
+def main() -> int:
+    """Entry point; the exit code is 2 for settings that can't be used."""
+    try:
+        options = settings.from_environment(os.environ)
+    except settings.SettingsError as error:
+        logs.configure("INFO")
+        log.error(str(error))
+        return 2
+    logs.configure(options.log_level)
+    asyncio.run(run(options))
+    return 0

@@ -1,0 +1,102 @@
+"""Prometheus metrics. They are made from the counters when they are scraped, so counting a span costs nothing extra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tapchanger_serving.observer.ingest import Account
+from tapchanger_serving.observer.totals import EDGES, Totals
+from tapchanger_serving.observer.windows import Windows
+
+REVISION = ("namespace", "deployment", "revision")
+
+
+class WindowsCollector(Collector):
+    """What users felt, per revision."""
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "tapchanger_requests",
+            "Requests that ended, by outcome, from the router's spans.",
+            labels=[*REVISION, "code"],
+        )
+        duration = HistogramMetricFamily(
+            "tapchanger_request_duration_seconds", "Time from request to answer, at the router.", labels=REVISION
+        )
+        queue = CounterMetricFamily(
+            "tapchanger_server_queue_seconds", "Time that requests waited in Triton's queue, in sum.", labels=REVISION
+        )
+        compute = CounterMetricFamily(
+            "tapchanger_server_compute_seconds", "Time that requests spent in the engine, in sum.", labels=REVISION
+        )
+        stages = CounterMetricFamily(
+            "tapchanger_server_requests", "Requests whose time in Triton is known, from its spans.", labels=REVISION
+        )
+        for key, series in self._windows.series():
+            totals = series.totals
+            for code, count in totals.codes.items():
+                requests.add_metric([*key, code], count)
+            duration.add_metric(list(key), _cumulated(totals), totals.seconds)
+            queue.add_metric(list(key), totals.queue)
+            compute.add_metric(list(key), totals.compute)
+            stages.add_metric(list(key), totals.stages)
+        yield from (requests, duration, queue, compute, stages)
+
+
+def _cumulated(totals: Totals) -> list[tuple[str, float]]:
+    buckets = []
+    total = 0
+    for edge, count in zip([*(repr(edge) for edge in EDGES), "+Inf"], totals.histogram, strict=True):
+        total += count
+        buckets.append((edge, float(total)))
+    return buckets
+
+
+class AccountCollector(Collector):
+    """What became of the spans, and how much is held."""
+
+    def __init__(self, account: Account, windows: Windows) -> None:
+        self._account = account
+        self._windows = windows
+
+    def collect(self) -> Iterator[Metric]:
+        account, windows = self._account, self._windows
+        received = CounterMetricFamily(
+            "tapchanger_observer_spans_received", "Spans in accepted payloads.", labels=["transport"]
+        )
+        for transport, count in account.received.items():
+            received.add_metric([transport], count)
+        yield received
+        for name, text, counts in (
+            ("spans_ignored", "Spans that carry nothing to count.", account.ignored),
+            ("spans_refused", "Spans of ours that could not be counted.", account.refused),
+            ("payloads_refused", "Payloads that were refused as a whole.", account.payloads_refused),
+        ):
+            family = CounterMetricFamily(f"tapchanger_observer_{name}", text, labels=["transport", "reason"])
+            for (transport, reason), count in counts.items():
+                family.add_metric([transport, reason], count)
+            yield family
+        for name, text, value in (
+            ("spans_clamped", "Spans from the future, counted as ending now.", account.clamped),
+            ("series_evicted", "Deployments and revisions forgotten because there were too many.", windows.evicted),
+            ("minutes_squeezed", "Minutes coarsened or dropped early to bound memory.", windows.squeezed),
+        ):
+            yield CounterMetricFamily(f"tapchanger_observer_{name}", text, value=value)
+        yield GaugeMetricFamily("tapchanger_observer_buckets", "Buckets held now.", value=windows.bucket_count())
+
+
+def registry(account: Account, windows: Windows) -> CollectorRegistry:
+    """All of the observer's metrics, with those of its own process."""
+    made = CollectorRegistry()
+    made.register(WindowsCollector(windows))
+    made.register(AccountCollector(account, windows))
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=made)
+    return made

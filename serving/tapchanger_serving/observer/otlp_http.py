@@ -1,0 +1,111 @@
+"""OTLP over HTTP: POST /v1/traces with protobuf or JSON, plain or gzip."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+from tapchanger_serving.observer import otlp_json, wire
+from tapchanger_serving.observer.ingest import Ingest
+from tapchanger_serving.observer.spans import PayloadError, Span
+
+PATH: Final = "/v1/traces"
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_INVALID_ARGUMENT: Final = 3
+
+
+class Encoding(NamedTuple):
+    """One of the two encodings: how to read a request and how to write the answers."""
+
+    transport: str
+    media_type: str
+    decode: Callable[[bytes], Iterator[Span]]
+    answer: Callable[[int, str], bytes]
+    status: Callable[[int, str], bytes]
+
+
+PROTOBUF: Final = Encoding(
+    "http_protobuf", "application/x-protobuf", wire.decode, wire.encode_answer, wire.encode_status
+)
+JSON: Final = Encoding(
+    "http_json", "application/json", otlp_json.decode, otlp_json.encode_answer, otlp_json.encode_status
+)
+ENCODINGS: Final = {encoding.media_type: encoding for encoding in (PROTOBUF, JSON)}
+
+
+class UnacceptableError(Exception):
+    """A payload that is refused as a whole: HTTP status, reason for the metric, message for the sender."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+def unpack(body: bytes, content_encoding: str, limit: int) -> bytes:
+    """The payload of a request body; at most `limit` bytes are ever decompressed.
+
+    Raises UnacceptableError when the encoding is unknown, the data are broken or the payload is larger than `limit`.
+    """
+    if content_encoding in ("", "identity"):
+        return body
+    if content_encoding != "gzip":
+        raise UnacceptableError(
+            415, "encoding", f"Content-Encoding: found {content_encoding[:32]!r}; send gzip or none"
+        )
+    inflate = zlib.decompressobj(wbits=_GZIP)
+    try:
+        payload = inflate.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise UnacceptableError(400, "encoding", f"the body is not gzip ({error})") from None
+    if len(payload) > limit:
+        raise too_large(limit)
+    if not inflate.eof:
+        raise UnacceptableError(400, "encoding", "the gzip body ends too early")
+    return payload
+
+
+def too_large(limit: int) -> UnacceptableError:
+    """The refusal of a payload over the limit."""
+    return UnacceptableError(413, "too_large", f"the payload is larger than {limit} bytes; send smaller batches")
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large(limit) from None
+
+
+def application(ingest: Ingest, max_payload_bytes: int) -> web.Application:
+    """The application. Run it with `auto_decompress=False`: bodies are decompressed here, within the limit."""
+
+    async def export(request: web.Request) -> web.Response:
+        encoding = ENCODINGS.get(request.content_type)
+        try:
+            if encoding is None:
+                known = " or ".join(ENCODINGS)
+                found = request.content_type[:64]
+                raise UnacceptableError(415, "media_type", f"Content-Type: found {found!r}; send {known}")
+            body = await _read(request, max_payload_bytes)
+            content_encoding = request.headers.get("Content-Encoding", "").strip().lower()
+            payload = unpack(body, content_encoding, max_payload_bytes)
+            try:
+                spans = list(encoding.decode(payload))
+            except PayloadError as bad:
+                raise UnacceptableError(400, "malformed", str(bad)) from None
+        except UnacceptableError as refusal:
+            answer = encoding or JSON
+            transport = encoding.transport if encoding else "http"
+            ingest.account.payloads_refused[transport, refusal.reason] += 1
+            text = answer.status(_INVALID_ARGUMENT, str(refusal))
+            return web.Response(status=refusal.status, body=text, content_type=answer.media_type)
+        result = ingest.take(spans, encoding.transport)
+        return web.Response(body=encoding.answer(result.refused, result.why), content_type=encoding.media_type)
+
+    app = web.Application(client_max_size=max_payload_bytes)
+    app.router.add_post(PATH, export)
+    return app

@@ -1,0 +1,131 @@
+"""The windows in a file, so that a restart in the middle of a canary forgets nothing.
+
+Version 1 is JSON: `{"version": 1, "deployments": [{"namespace", "deployment", "thresholds", "revisions":
+[{"revision", "minutes": [{"start", "step", "buckets": [[start, …]]}]}]}]}`. A minute that did not change since the last
+snapshot is not encoded again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from tapchanger_serving.observer.bucket import Bucket, Kept, Over
+from tapchanger_serving.observer.windows import COARSE, FINE, Minute, Series, Windows
+
+VERSION: Final = 1
+_FAULTS: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError)
+
+
+class SnapshotError(ValueError):
+    """A file that holds no snapshot of this version."""
+
+
+def encode(windows: Windows) -> str:
+    """All windows as JSON."""
+    deployments = []
+    for (namespace, name), deployment in windows.deployments.items():
+        revisions = [_series(revision, series) for revision, series in deployment.revisions.items()]
+        head = json.dumps({"namespace": namespace, "deployment": name, "thresholds": deployment.thresholds})
+        deployments.append(f'{head[:-1]},"revisions":[{",".join(revisions)}]}}')
+    return f'{{"version":{VERSION},"deployments":[{",".join(deployments)}]}}'
+
+
+def _series(revision: str, series: Series) -> str:
+    minutes = []
+    for start, minute in series.minutes.items():
+        if minute.encoded is None:
+            buckets = [[second, *_bucket(bucket)] for second, bucket in minute.buckets.items()]
+            minute.encoded = json.dumps(
+                {"start": start, "step": minute.step, "buckets": buckets}, separators=(",", ":")
+            )
+        minutes.append(minute.encoded)
+    return f'{{"revision":{json.dumps(revision)},"minutes":[{",".join(minutes)}]}}'
+
+
+def _bucket(bucket: Bucket) -> list[Any]:
+    return [
+        bucket.requests,
+        bucket.unavailable,
+        list(bucket.good.items()),
+        list(bucket.failed.items()),
+        bucket.codes,
+        [[threshold, *over] for threshold, over in bucket.over.items()],
+        [[kept.failed, kept.seconds, kept.trace_id.hex(), kept.code, kept.end] for kept in bucket.worst],
+        bucket.first,
+        bucket.last,
+        bucket.first_failed,
+        bucket.queue,
+        bucket.compute,
+        bucket.stages,
+    ]
+
+
+def decode(text: str, windows: Windows) -> None:
+    """Fill empty windows from a snapshot.
+
+    Raises SnapshotError; the windows may then be half filled and are to be thrown away.
+    """
+    try:
+        state = json.loads(text)
+        version = state["version"]
+    except _FAULTS as error:
+        raise SnapshotError(f"not a snapshot ({error!r})") from None
+    if version != VERSION:
+        raise SnapshotError(f"version {version!r}, expected {VERSION}")
+    try:
+        for deployment in state["deployments"]:
+            _load(deployment, windows)
+    except _FAULTS as error:
+        raise SnapshotError(f"not a snapshot of version {VERSION} ({error!r})") from None
+
+
+def _load(state: dict[str, Any], windows: Windows) -> None:
+    thresholds = tuple(float(threshold) for threshold in state["thresholds"])
+    deployment = windows.entry(str(state["namespace"]), str(state["deployment"]))
+    deployment.thresholds = thresholds
+    for revision in state["revisions"]:
+        series = deployment.revisions[str(revision["revision"])] = Series()
+        for minute in revision["minutes"]:
+            if minute["step"] not in (FINE, COARSE):
+                raise ValueError(f"step {minute['step']!r}")
+            buckets = {int(row[0]): _unbucket(row[1:]) for row in minute["buckets"]}
+            series.minutes[int(minute["start"])] = Minute(step=minute["step"], buckets=buckets)
+
+
+def _unbucket(row: list[Any]) -> Bucket:
+    requests, unavailable, good, failed, codes, over, worst, first, last, first_failed, queue, compute, stages = row
+    return Bucket(
+        requests=int(requests),
+        unavailable=int(unavailable),
+        good={int(index): int(count) for index, count in good},
+        failed={int(index): int(count) for index, count in failed},
+        codes={str(code): int(count) for code, count in codes.items()},
+        over={float(threshold): Over(int(count), _time(at)) for threshold, count, at in over},
+        worst=tuple(
+            Kept(bool(bad), float(seconds), bytes.fromhex(trace), None if code is None else str(code), float(end))
+            for bad, seconds, trace, code, end in worst
+        ),
+        first=_time(first),
+        last=_time(last),
+        first_failed=_time(first_failed),
+        queue=float(queue),
+        compute=float(compute),
+        stages=int(stages),
+    )
+
+
+def _time(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def write(text: str, path: Path) -> None:
+    """Replace the file in one step: a reader, or a crash, sees the old one or the new one. Raises OSError."""
+    fresh = path.with_name(f".{path.name}.new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

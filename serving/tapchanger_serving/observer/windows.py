@@ -1,0 +1,229 @@
+"""Requests of every revision, by time, within a bound on memory.
+
+A second is one :class:`Bucket`; sixty of them are a :class:`Minute`, which is the unit of everything else: a minute
+that is asked for as a whole is merged once and remembered, an old one is coarsened to steps of 10 s, a very old one is
+dropped.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from tapchanger_serving.observer.bucket import Bucket, Request, Stage
+from tapchanger_serving.observer.totals import Totals
+
+MINUTE: Final = 60
+FINE: Final = 1
+COARSE: Final = 10
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and how much is remembered.
+
+    `fine_seconds`: how long the steps are 1 s; `keep_seconds`: how long anything is kept. `max_buckets` bounds the
+    memory (about 1 KiB each): where it would be exceeded the oldest minutes are coarsened, then dropped, early.
+    """
+
+    fine_seconds: int = 7_200
+    keep_seconds: int = 14_400
+    max_deployments: int = 1_000
+    max_revisions: int = 16
+    max_thresholds: int = 16
+    max_buckets: int = 200_000
+
+
+class Key(NamedTuple):
+    """What a request is counted under."""
+
+    namespace: str
+    deployment: str
+    revision: str
+
+
+@dataclass(slots=True)
+class Minute:
+    """Sixty seconds of one revision: buckets by their start (Unix seconds), which are multiples of `step`.
+
+    `merged` and `encoded` are made on demand (by a query, by a snapshot) and thrown away by the next write.
+    """
+
+    step: int = FINE
+    buckets: dict[int, Bucket] = field(default_factory=dict)
+    merged: Bucket | None = None
+    encoded: str | None = None
+
+    def at(self, second: int, thresholds: tuple[float, ...]) -> Bucket:
+        """The bucket to write to."""
+        self.merged = self.encoded = None
+        start = second - second % self.step
+        bucket = self.buckets.get(start)
+        if bucket is None:
+            bucket = self.buckets[start] = Bucket.watching(thresholds)
+        return bucket
+
+    def whole(self) -> Bucket:
+        """All of the minute in one bucket; not to be written to."""
+        if self.merged is None:
+            self.merged = Bucket()
+            for bucket in self.buckets.values():
+                self.merged.absorb(bucket)
+        return self.merged
+
+    def coarsen(self) -> None:
+        """Make the steps 10 s."""
+        coarse: dict[int, Bucket] = {}
+        for second, bucket in self.buckets.items():
+            start = second - second % COARSE
+            if start in coarse:
+                coarse[start].absorb(bucket)
+            else:
+                coarse[start] = bucket
+        self.step, self.buckets, self.encoded = COARSE, coarse, None
+
+
+@dataclass(slots=True)
+class Series:
+    """One revision: its minutes by their start, and its totals since the observer began."""
+
+    minutes: dict[int, Minute] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+
+    def window(self, since: float, until: float) -> Bucket:
+        """All that ended from `since` to `until`, both rounded outwards to whole steps."""
+        total = Bucket()
+        for start, minute in self.minutes.items():
+            if start + MINUTE <= since or start >= until:
+                continue
+            if since <= start and start + MINUTE <= until:
+                total.absorb(minute.whole())
+                continue
+            for second, bucket in minute.buckets.items():
+                if second + minute.step > since and second < until:
+                    total.absorb(bucket)
+        return total
+
+
+@dataclass(slots=True)
+class Deployment:
+    """Revisions of one deployment and the thresholds that someone asked about, both in order of last use."""
+
+    revisions: OrderedDict[str, Series] = field(default_factory=OrderedDict)
+    thresholds: tuple[float, ...] = ()
+
+
+class Windows:
+    """All deployments. No method reads a clock."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.deployments: OrderedDict[tuple[str, str], Deployment] = OrderedDict()
+        self.evicted = 0
+        """Deployments and revisions that were forgotten because there were too many."""
+        self.squeezed = 0
+        """Minutes that were coarsened or dropped before their time because of `max_buckets`."""
+
+    def add(self, key: Key, request: Request) -> None:
+        """Count a request. The caller has refused those that ended more than `keep_seconds` ago."""
+        deployment = self.entry(key.namespace, key.deployment)
+        series = self._series(deployment, key.revision)
+        self._bucket(series, request.end, deployment.thresholds).add(request)
+        series.totals.add(request)
+
+    def add_stage(self, key: Key, stage: Stage) -> None:
+        """Count a request's time in Triton."""
+        deployment = self.entry(key.namespace, key.deployment)
+        series = self._series(deployment, key.revision)
+        self._bucket(series, stage.end, deployment.thresholds).add_stage(stage)
+        series.totals.add_stage(stage)
+
+    def watch(self, namespace: str, deployment: str, thresholds: tuple[float, ...]) -> None:
+        """Count these thresholds (seconds) exactly from now on; the ones asked for longest ago make room."""
+        entry = self.entry(namespace, deployment)
+        if thresholds != entry.thresholds[: len(thresholds)]:
+            others = tuple(one for one in entry.thresholds if one not in thresholds)
+            entry.thresholds = (thresholds + others)[: self.limits.max_thresholds]
+
+    def window(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Bucket]:
+        """Each revision that had anything from `since` to `until` (Unix seconds)."""
+        entry = self.deployments.get((namespace, deployment))
+        if entry is None:
+            return {}
+        found = {name: series.window(since, until) for name, series in entry.revisions.items()}
+        return {name: bucket for name, bucket in sorted(found.items()) if bucket.requests or bucket.stages}
+
+    def series(self) -> Iterator[tuple[Key, Series]]:
+        """Every revision that is remembered."""
+        for (namespace, name), deployment in self.deployments.items():
+            for revision, series in deployment.revisions.items():
+                yield Key(namespace, name, revision), series
+
+    def bucket_count(self) -> int:
+        """How many buckets are held now."""
+        return sum(len(minute.buckets) for _, series in self.series() for minute in series.minutes.values())
+
+    def tidy(self, now: float) -> None:
+        """Drop and coarsen what is old, then, if there is still too much, what is oldest. Called every few seconds."""
+        fine_from, keep_from = now - self.limits.fine_seconds, now - self.limits.keep_seconds
+        for _, series in self.series():
+            for start in [start for start in series.minutes if start + MINUTE <= keep_from]:
+                del series.minutes[start]
+            for start, minute in series.minutes.items():
+                if minute.step == FINE and start + MINUTE <= fine_from:
+                    minute.coarsen()
+        self._squeeze(now)
+
+    def _squeeze(self, now: float) -> None:
+        excess = self.bucket_count() - self.limits.max_buckets
+        if excess <= 0:
+            return
+        by_age = sorted(
+            ((start, series) for _, series in self.series() for start in series.minutes if start + MINUTE <= now),
+            key=lambda pair: pair[0],
+        )
+        for start, series in by_age:
+            minute = series.minutes[start]
+            if excess > 0 and minute.step == FINE:
+                excess -= len(minute.buckets)
+                minute.coarsen()
+                excess += len(minute.buckets)
+                self.squeezed += 1
+        for start, series in by_age:
+            if excess > 0:
+                excess -= len(series.minutes.pop(start).buckets)
+                self.squeezed += 1
+
+    def entry(self, namespace: str, name: str) -> Deployment:
+        """The deployment, made where it is new, as the one used last."""
+        key = (namespace, name)
+        entry = self.deployments.get(key)
+        if entry is None:
+            entry = self.deployments[key] = Deployment()
+            if len(self.deployments) > self.limits.max_deployments:
+                self.deployments.popitem(last=False)
+                self.evicted += 1
+        else:
+            self.deployments.move_to_end(key)
+        return entry
+
+    def _series(self, deployment: Deployment, revision: str) -> Series:
+        series = deployment.revisions.get(revision)
+        if series is None:
+            series = deployment.revisions[revision] = Series()
+            if len(deployment.revisions) > self.limits.max_revisions:
+                deployment.revisions.popitem(last=False)
+                self.evicted += 1
+        else:
+            deployment.revisions.move_to_end(revision)
+        return series
+
+    def _bucket(self, series: Series, end: float, thresholds: tuple[float, ...]) -> Bucket:
+        second = int(end)
+        start = second - second % MINUTE
+        minute = series.minutes.get(start)
+        if minute is None:
+            minute = series.minutes[start] = Minute()
+        return minute.at(second, thresholds)
