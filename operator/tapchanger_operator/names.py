@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
+
+from tapchanger_operator.api.base import API_VERSION
 
 MANAGER: Final = "tapchanger"
 """Field manager of server-side apply."""
@@ -47,3 +51,33 @@ def server(deployment: str, revision: str) -> str:
 def router(deployment: str) -> str:
     """The router's Deployment and ConfigMap; its Service is named like the deployment."""
     return f"{deployment}-router"
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One object by kind, namespace and name."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @staticmethod
+    def of(manifest: Mapping[str, Any]) -> Ref:
+        """The object that `manifest` describes."""
+        meta = manifest["metadata"]
+        return Ref(manifest["kind"], meta["namespace"], meta["name"])
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The object that everything rendered belongs to; when it goes, they go."""
+
+    kind: str
+    name: str
+    namespace: str
+    uid: str
+
+    def reference(self, *, controller: bool = True) -> dict[str, Any]:
+        """As an entry of `metadata.ownerReferences`."""
+        reference = {"apiVersion": API_VERSION, "kind": self.kind, "name": self.name, "uid": self.uid}
+        return {**reference, "controller": True} if controller else reference

@@ -42,7 +42,12 @@ class Settings:
     health_port: int = 8080
 
 
-_REQUIRED = ("TAPCHANGER_IMAGE_BUILDER", "TAPCHANGER_IMAGE_SERVER", "TAPCHANGER_IMAGE_ROUTER", "TAPCHANGER_OBSERVER_HOST")
+_REQUIRED = (
+    "TAPCHANGER_IMAGE_BUILDER",
+    "TAPCHANGER_IMAGE_SERVER",
+    "TAPCHANGER_IMAGE_ROUTER",
+    "TAPCHANGER_OBSERVER_HOST",
+)
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:

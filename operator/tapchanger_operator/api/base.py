@@ -21,9 +21,7 @@ _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 8640
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
 """A length of time such as `50ms`, `1m30s` or `30d`."""
 
-FreeForm = Annotated[
-    dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})
-]
+FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 """A Kubernetes structure that is passed on as it is; the API server validates it where it is used."""
 
 
@@ -60,7 +58,9 @@ class StatusModel(Model):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
-URI_PATTERN: Final = r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+|https://.+@sha256:[0-9a-f]{64}|hf://[^/@]+/[^/@]+(@.+)?)$"
+URI_PATTERN: Final = (
+    r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+|https://.+@sha256:[0-9a-f]{64}|hf://[^/@]+/[^/@]+(@.+)?)$"
+)
 URI_HELP: Final = (
     "write pvc://CLAIM/path, file:///path, hf://org/name@revision or https://host/model.tar.gz@sha256:<digest>; "
     "pvc and file may end in @sha256:<digest> to pin the content"

@@ -24,7 +24,9 @@ class ModelSpec(Model):
         min_length=1,
         max_length=1024,
         description=f"Where the checkpoint (safetensors) is: {URI_HELP}.",
-        json_schema_extra=_rules((f"self.matches(r'{URI_PATTERN}')", f"not a model address that can be fetched: {URI_HELP}")),
+        json_schema_extra=_rules(
+            (f"self.matches(r'{URI_PATTERN}')", f"not a model address that can be fetched: {URI_HELP}")
+        ),
     )
     task: ServedTask = Field(description="What the model's head does.")
 
@@ -135,7 +137,9 @@ class Analysis(Model):
     false_alarm: float = Field(
         default=0.01, gt=0, le=0.2, description="Largest chance that a healthy canary is ever rolled back."
     )
-    min_requests: int = Field(default=100, ge=1, le=10_000_000, description="Requests that a canary must answer in each step.")
+    min_requests: int = Field(
+        default=100, ge=1, le=10_000_000, description="Requests that a canary must answer in each step."
+    )
     timeout: Duration = Field(default="15m", description="How long a step may stay undecided.")
     on_inconclusive: Literal["Pause", "Promote", "Rollback"] = "Pause"
 

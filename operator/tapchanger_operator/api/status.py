@@ -65,6 +65,12 @@ class PreviousStatus(RevisionStatus):
     until: str
 
 
+class RetiringStatus(RevisionStatus):
+    """A revision that gets no traffic any more; its servers go when every router has been told, at `until`."""
+
+    until: str
+
+
 class ObjectiveEvidence(StatusModel):
     """One objective's figures for the canary."""
 
@@ -133,6 +139,7 @@ class TransformerDeploymentStatus(StatusModel):
     stable: RevisionStatus | None = None
     canary: CanaryStatus | None = None
     previous: PreviousStatus | None = None
+    retiring: list[RetiringStatus] = []
     analysis: AnalysisStatus | None = None
     rejected: list[Rejection] = []
     endpoints: Endpoints | None = None

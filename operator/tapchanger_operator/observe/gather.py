@@ -1,0 +1,162 @@
+"""Reads the world of one TransformerDeployment into a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from tapchanger_operator import names
+from tapchanger_operator.api import reasons
+from tapchanger_operator.api.base import seconds, unix
+from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
+from tapchanger_operator.api.spec import TransformerDeploymentSpec
+from tapchanger_operator.api.status import TransformerDeploymentStatus
+from tapchanger_operator.errors import UserError
+from tapchanger_operator.kube import Kube, Object
+from tapchanger_operator.names import Owner, Ref
+from tapchanger_operator.observe import pods as pod_facts
+from tapchanger_operator.observe.windows import Observer
+from tapchanger_operator.resolve.identity import RevisionContent, claims, inspection_key
+from tapchanger_operator.snapshot import BuildSeen, JobState, RouterSeen, Servers, Silence, Snapshot
+from tapchanger_serving.contract.windows import Windows
+
+OWNED_KINDS: Final = (
+    "Deployment", "Service", "ConfigMap", "ControllerRevision", "Job", "PodDisruptionBudget",
+)  # fmt: skip
+
+
+def parse_spec(body: Mapping[str, Any]) -> TransformerDeploymentSpec:
+    """The spec of an object. Raises UserError that names each bad field and what was found there."""
+    try:
+        return TransformerDeploymentSpec.model_validate(body.get("spec", {}))
+    except ValidationError as problem:
+        lines = [
+            f"spec.{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in problem.errors(include_url=False)
+        ]
+        raise UserError(reasons.INVALID_SPEC, "; ".join(lines)) from problem
+
+
+def parse_status(body: Mapping[str, Any]) -> TransformerDeploymentStatus:
+    """The status of an object; one that can't be read (a later version wrote it) counts as none."""
+    try:
+        return TransformerDeploymentStatus.model_validate(body.get("status", {}))
+    except ValidationError:
+        return TransformerDeploymentStatus()
+
+
+def owner_of(body: Mapping[str, Any]) -> Owner:
+    """The owner reference's fields of an object."""
+    meta = body["metadata"]
+    return Owner(body["kind"], meta["name"], meta["namespace"], meta["uid"])
+
+
+def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot:
+    """Everything that a pass over the TransformerDeployment `body` looks at. Raises UserError for a spec that can't be read."""
+    owner, spec, status = owner_of(body), parse_spec(body), parse_status(body)
+    selector = f"{names.LABEL_DEPLOYMENT}={owner.name}"
+    live = {Ref.of(item): item for kind in OWNED_KINDS for item in kube.items(kind, owner.namespace, selector)}
+    pods = kube.items("Pod", owner.namespace, selector)
+    canary_since = unix(status.canary.since) if status.canary and status.canary.since else None
+    step_since = unix(status.canary.step_started_at) if status.canary and status.canary.step_started_at else None
+    latencies = [seconds(objective.latency) for objective in spec.slo.objectives if objective.latency]
+    slo_since = now - seconds(spec.slo.window)
+    return Snapshot(
+        now=now,
+        owner=owner,
+        generation=body["metadata"]["generation"],
+        spec=spec,
+        status=status,
+        live=live,
+        contents=_contents(live),
+        builds=_builds(kube, owner.namespace),
+        servers=_servers(live, pods),
+        router=_router(pods),
+        inspection=_inspection(owner, spec, live, pods),
+        missing_claims=_missing_claims(kube, owner.namespace, spec, status),
+        canary_windows=_windows(observer, owner, canary_since, latencies),
+        step_windows=_windows(observer, owner, step_since, latencies),
+        slo_windows=_windows(observer, owner, slo_since if status.stable and status.stable.since else None, latencies),
+    )
+
+
+def _windows(
+    observer: Observer, owner: Owner, since: float | None, latencies: Sequence[float]
+) -> Windows | Silence | None:
+    return None if since is None else observer.windows(owner.namespace, owner.name, since, latencies)
+
+
+def _contents(live: Mapping[Ref, Mapping[str, Any]]) -> dict[str, RevisionContent]:
+    stored = [
+        RevisionContent.model_validate(item["data"]) for ref, item in live.items() if ref.kind == "ControllerRevision"
+    ]
+    return {content.revision: content for content in stored}
+
+
+def _builds(kube: Kube, namespace: str) -> dict[str, BuildSeen]:
+    found = {}
+    for item in kube.items("EngineBuild", namespace):
+        meta = item["metadata"]
+        found[meta["name"]] = BuildSeen(
+            name=meta["name"],
+            uid=meta["uid"],
+            owners=tuple(reference["uid"] for reference in meta.get("ownerReferences", [])),
+            spec=EngineBuildSpec.model_validate(item["spec"]),
+            status=EngineBuildStatus.model_validate(item.get("status", {})),
+        )
+    return found
+
+
+def _servers(live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]) -> dict[str, Servers]:
+    found = {}
+    for ref, item in live.items():
+        labels = item["metadata"].get("labels", {})
+        revision = labels.get(names.LABEL_REVISION)
+        if ref.kind != "Deployment" or revision is None:
+            continue
+        status, wanted = item.get("status", {}), item["spec"].get("replicas", 1)
+        mine = [pod for pod in pods if pod["metadata"]["labels"].get(names.LABEL_REVISION) == revision]
+        trouble = pod_facts.trouble(mine)
+        current = status.get("observedGeneration", 0) >= item["metadata"]["generation"]
+        found[revision] = Servers(
+            replicas=wanted,
+            ready=status.get("readyReplicas", 0),
+            available=current and status.get("availableReplicas", 0) >= max(wanted, 1),
+            trouble=f"{trouble.reason}: {trouble.message}" if trouble else None,
+        )
+    return found
+
+
+def _router(pods: Sequence[Object]) -> RouterSeen:
+    mine = [pod for pod in pods if pod["metadata"]["labels"].get(names.LABEL_COMPONENT) == names.COMPONENT_ROUTER]
+    alive = [
+        pod
+        for pod in mine
+        if "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") == "Running"
+    ]
+    ready = [pod for pod in alive if _is_ready(pod)]
+    annotation = names.ANNOTATION_ROUTER_CONFIG
+    told = {pod["metadata"]["name"]: pod["metadata"].get("annotations", {}).get(annotation) for pod in alive}
+    return RouterSeen(ready=len(ready), told=told)
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
+
+
+def _inspection(
+    owner: Owner, spec: TransformerDeploymentSpec, live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]
+) -> JobState | None:
+    name = names.inspection(owner.name, inspection_key(spec))
+    job = live.get(Ref("Job", owner.namespace, name))
+    return pod_facts.job_state(job, pod_facts.of_job(pods, name), reasons.INSPECTION_FAILED) if job else None
+
+
+def _missing_claims(
+    kube: Kube, namespace: str, spec: TransformerDeploymentSpec, status: TransformerDeploymentStatus
+) -> list[str]:
+    """Asked only while the model is not known yet: later the claims are not needed."""
+    if status.model and status.model.key == inspection_key(spec):
+        return []
+    return [claim for claim in claims(spec) if kube.get(Ref("PersistentVolumeClaim", namespace, claim)) is None]

@@ -1,0 +1,95 @@
+"""What pods tell: why they don't start, where a Job stands and what its containers said last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from tapchanger_operator.api import reasons
+from tapchanger_operator.snapshot import JobState, Trouble
+from tapchanger_serving.contract.messages import StepFailure
+
+Pod = Mapping[str, Any]
+
+JOB_LABEL = "batch.kubernetes.io/job-name"
+_WAITING_TROUBLE = {
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "InvalidImageName",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+}
+
+
+def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
+    """The pods of one Job, the newest last."""
+    mine = [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_LABEL) == job]
+    return tuple(sorted(mine, key=lambda pod: str(pod["metadata"]["creationTimestamp"])))
+
+
+def trouble(pods: Iterable[Pod]) -> Trouble | None:
+    """The first reason for which one of `pods` does not start, in the words of the scheduler or the kubelet."""
+    for pod in pods:
+        status = pod.get("status", {})
+        for condition in status.get("conditions", []):
+            if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+                return Trouble(reasons.NO_NODE_FITS, str(condition.get("message", "")))
+        for container in _containers(status):
+            waiting = container.get("state", {}).get("waiting", {})
+            if waiting.get("reason") in _WAITING_TROUBLE:
+                last = container.get("lastState", {}).get("terminated", {}).get("message", "")
+                detail = _first_line(last or waiting.get("message", ""))
+                return Trouble(waiting["reason"], f"container {container['name']}: {waiting['reason']}: {detail}")
+    return None
+
+
+def job_state(job: Mapping[str, Any], pods: Sequence[Pod], crashed: str) -> JobState:
+    """Where `job` stands, given its `pods` (the newest last). `crashed` is the reason where it failed without a word."""
+    conditions = {c["type"] for c in job.get("status", {}).get("conditions", []) if c.get("status") == "True"}
+    newest = pods[-1].get("status", {}) if pods else {}
+    if "Complete" in conditions or "SuccessCriteriaMet" in conditions:
+        answers = [_said(container) for container in newest.get("containerStatuses", [])]
+        return JobState("Succeeded", answer=answers[0] if answers else None)
+    if "Failed" in conditions or "FailureTarget" in conditions:
+        return JobState("Failed", failure=_failure(newest, job, crashed))
+    running = [c["name"] for c in _containers(newest) if "running" in c.get("state", {})]
+    if running:
+        return JobState("Running", step=running[0])
+    return JobState("Pending", trouble=trouble(pods[-1:]))
+
+
+def _failure(status: Mapping[str, Any], job: Mapping[str, Any], crashed: str) -> StepFailure:
+    for container in _containers(status):
+        state = container.get("state", {}).get("terminated", {})
+        if state and state.get("exitCode") != 0:
+            try:
+                return StepFailure.model_validate(json.loads(state.get("message", "")))
+            except (ValueError, ValidationError):
+                said = _first_line(state.get("message", "")) or state.get("reason", "no message")
+                return StepFailure(
+                    reason=crashed,
+                    message=f"step {container['name']} ended with exit code {state.get('exitCode')}: {said}",
+                    remedy=f"see `kubectl logs job/{job['metadata']['name']} -c {container['name']}`",
+                )
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] == "Failed":
+            return StepFailure(reason=crashed, message=f"{condition.get('reason')}: {condition.get('message')}")
+    return StepFailure(reason=crashed, message="the Job failed without a message")
+
+
+def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def _said(container: Mapping[str, Any]) -> str:
+    return str(container.get("state", {}).get("terminated", {}).get("message", ""))
+
+
+def _first_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,37 @@
+"""Asks the observer what users felt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpx
+from pydantic import ValidationError
+
+from tapchanger_operator.snapshot import Silence
+from tapchanger_serving.contract.names import OBSERVER_API_PORT
+from tapchanger_serving.contract.windows import Windows
+
+_TIMEOUT_SECONDS = 2.0
+
+
+class Observer:
+    """Client of the observer's API."""
+
+    def __init__(self, host: str, http: httpx.Client | None = None) -> None:
+        self._http = http or httpx.Client(timeout=_TIMEOUT_SECONDS)
+        self._url = f"http://{host}:{OBSERVER_API_PORT}/v1/windows"
+
+    def windows(self, namespace: str, deployment: str, since: float, latencies: Sequence[float]) -> Windows | Silence:
+        """Counts per revision since `since` (Unix seconds), against each of `latencies` (seconds)."""
+        query: list[tuple[str, str | int | float | bool | None]] = [
+            ("namespace", namespace),
+            ("deployment", deployment),
+            ("since", since),
+            *[("latency", latency) for latency in latencies],
+        ]
+        try:
+            answer = self._http.get(self._url, params=query)
+            answer.raise_for_status()
+            return Windows.model_validate_json(answer.content)
+        except (httpx.HTTPError, ValidationError) as problem:
+            return Silence(f"the observer did not answer: {type(problem).__name__}: {str(problem)[:200]}")

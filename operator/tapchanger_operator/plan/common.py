@@ -1,0 +1,83 @@
+"""What all rendered objects share: owner, labels and the security context."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tapchanger_operator import names
+from tapchanger_operator.names import Owner
+
+Manifest = dict[str, Any]
+
+USER: Final = 65532
+
+POD_SECURITY: Final[Manifest] = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Final[Manifest] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def labels(owner: Owner, component: str, **extra: str) -> dict[str, str]:
+    """Labels of an object of `owner`; `extra` holds further `tapchanger.dev/` labels by their last part."""
+    key = names.LABEL_DEPLOYMENT if owner.kind == "TransformerDeployment" else names.LABEL_BUILD
+    own = {names.LABEL_MANAGED_BY: names.MANAGER, names.LABEL_COMPONENT: component, key: owner.name}
+    return {**own, **{f"tapchanger.dev/{name}": value for name, value in extra.items()}}
+
+
+def metadata(owner: Owner, name: str, object_labels: dict[str, str], **annotations: str) -> Manifest:
+    """Metadata of an object that `owner` controls."""
+    meta: Manifest = {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": object_labels,
+        "ownerReferences": [owner.reference()],
+    }
+    return {**meta, "annotations": annotations} if annotations else meta
+
+
+def empty_dir(name: str, *, memory: bool = False, size: str | None = None) -> Manifest:
+    """A scratch volume."""
+    settings: Manifest = {**({"medium": "Memory"} if memory else {}), **({"sizeLimit": size} if size else {})}
+    return {"name": name, "emptyDir": settings}
+
+
+def mount(name: str, path: str, *, read_only: bool = False) -> Manifest:
+    """A volume mount."""
+    return {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
+
+
+def node_affinity(arch: str, user: Manifest) -> Manifest:
+    """The user's affinity with the engine's architecture required of every node it may choose."""
+    needed = [
+        {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
+        {"key": "kubernetes.io/arch", "operator": "In", "values": [arch]},
+    ]
+    node = dict(user.get("nodeAffinity", {}))
+    required = node.get("requiredDuringSchedulingIgnoredDuringExecution", {"nodeSelectorTerms": [{}]})
+    terms = [
+        {**term, "matchExpressions": [*term.get("matchExpressions", []), *needed]}
+        for term in required["nodeSelectorTerms"]
+    ]
+    node["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
+    return {**user, "nodeAffinity": node}
+
+
+def spread(selector: dict[str, str]) -> list[Manifest]:
+    """Pods prefer different nodes, without insisting on it."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector},
+        }
+    ]

@@ -1,0 +1,285 @@
+"""Envoy's configuration: one file each for bootstrap, listeners, clusters and routes.
+
+Routes and clusters are separate files so that a change of weights reloads routes only: listeners and connections stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tapchanger_operator.names import Owner, server
+from tapchanger_operator.plan.common import Manifest
+from tapchanger_operator.settings import Settings
+from tapchanger_serving.contract import names as contract
+
+CONFIG_DIR: Final = "/etc/envoy"
+ADMIN_PORT: Final = 9901
+_TYPE: Final = "type.googleapis.com/"
+_PROTOCOLS: Final = {"grpc": contract.GRPC_PORT, "http": contract.HTTP_PORT}
+_REQUEST_TIMEOUT: Final = "60s"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of the traffic, in percent, by revision. A revision with weight 0 is known to the router but gets nothing."""
+
+    weights: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        total = sum(self.weights.values())
+        if self.weights and total != 100:
+            raise ValueError(f"weights must add up to 100, not {total}: {dict(self.weights)}")
+
+
+def files(owner: Owner, split: Split, settings: Settings) -> dict[str, str]:
+    """File name → text of the whole configuration."""
+    return {
+        "bootstrap.json": _text(bootstrap(owner, settings)),
+        "listeners.json": _text(_resources("listener.v3.Listener", listeners(owner))),
+        "clusters.json": _text(_resources("cluster.v3.Cluster", clusters(owner, sorted(split.weights), settings))),
+        "routes.json": _text(_resources("route.v3.RouteConfiguration", routes(split))),
+    }
+
+
+def _text(value: Manifest) -> str:
+    return json.dumps(value, indent=1) + "\n"
+
+
+def _resources(kind: str, resources: Sequence[Manifest]) -> Manifest:
+    typed = [{"@type": f"{_TYPE}envoy.config.{kind}", **resource} for resource in resources]
+    return {"resources": typed}
+
+
+def _source(name: str) -> Manifest:
+    return {
+        "path_config_source": {"path": f"{CONFIG_DIR}/{name}", "watched_directory": {"path": CONFIG_DIR}},
+        "resource_api_version": "V3",
+    }
+
+
+def bootstrap(owner: Owner, settings: Settings) -> Manifest:
+    """What Envoy starts with: where its files are, the observer, and a health listener apart from user traffic."""
+    return {
+        "node": {"id": f"{owner.namespace}/{owner.name}", "cluster": owner.name},
+        "admin": {"address": _address("127.0.0.1", ADMIN_PORT)},
+        "dynamic_resources": {"lds_config": _source("listeners.json"), "cds_config": _source("clusters.json")},
+        "static_resources": {
+            "clusters": [
+                _cluster("observer", settings.observer_host, contract.OTLP_GRPC_PORT, http2=True),
+                _cluster("admin", "127.0.0.1", ADMIN_PORT, http2=False, kind="STATIC"),
+            ],
+            "listeners": [_health_listener()],
+        },
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "static",
+                    "static_layer": {
+                        "tracing.opentelemetry.flush_interval_ms": 500,
+                        "tracing.opentelemetry.min_flush_spans": 100,
+                    },
+                }
+            ]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{_TYPE}envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": 20000,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def listeners(owner: Owner) -> list[Manifest]:
+    """One listener for gRPC and one for HTTP; both trace every request to the observer."""
+    return [_listener(owner, protocol, port) for protocol, port in _PROTOCOLS.items()]
+
+
+def routes(split: Split) -> list[Manifest]:
+    """Everything goes to the weighted revisions; the answer names the one that gave it."""
+    return [
+        {
+            "name": protocol,
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_route(protocol, split)]}],
+        }
+        for protocol in _PROTOCOLS
+    ]
+
+
+def clusters(owner: Owner, revisions: Sequence[str], settings: Settings) -> list[Manifest]:
+    """A cluster for each revision and protocol, resolved to the pods behind its headless Service."""
+    found = []
+    for revision in revisions:
+        host = f"{server(owner.name, revision)}.{owner.namespace}.svc.{settings.cluster_domain}"
+        for protocol, port in _PROTOCOLS.items():
+            cluster = _cluster(_cluster_name(protocol, revision), host, port, http2=protocol == "grpc")
+            cluster["metadata"] = {"filter_metadata": {"tapchanger": {"revision": revision}}}
+            cluster["outlier_detection"] = {
+                "enforcing_consecutive_5xx": 0,
+                "enforcing_success_rate": 0,
+                "consecutive_gateway_failure": 5,
+                "enforcing_consecutive_gateway_failure": 100,
+                "interval": "2s",
+                "base_ejection_time": "5s",
+                "max_ejection_percent": 50,
+            }
+            found.append(cluster)
+    return found
+
+
+def _cluster_name(protocol: str, revision: str) -> str:
+    return f"{revision}-{protocol}"
+
+
+def _route(protocol: str, split: Split) -> Manifest:
+    weighted = [
+        {
+            "name": _cluster_name(protocol, revision),
+            "weight": weight,
+            "response_headers_to_add": [
+                {
+                    "header": {"key": contract.REVISION_HEADER, "value": revision},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }
+            ],
+        }
+        for revision, weight in sorted(split.weights.items())
+        if weight > 0
+    ]
+    match = {"match": {"prefix": "/"}}
+    if not weighted:
+        body = {"inline_string": "no revision is serving yet; see `kubectl get tdep`\n"}
+        return {**match, "direct_response": {"status": 503, "body": body}}
+    action = {
+        "weighted_clusters": {"clusters": weighted},
+        "timeout": _REQUEST_TIMEOUT,
+        "max_stream_duration": {"grpc_timeout_header_max": _REQUEST_TIMEOUT},
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream,reset-before-request",
+            "num_retries": 2,
+            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+        },
+    }
+    return {**match, "route": action}
+
+
+def _address(host: str, port: int) -> Manifest:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _cluster(name: str, host: str, port: int, *, http2: bool, kind: str = "STRICT_DNS") -> Manifest:
+    explicit: Manifest = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
+    dns = {"dns_refresh_rate": "1s", "dns_lookup_family": "V4_PREFERRED"} if kind == "STRICT_DNS" else {}
+    endpoint = {"endpoint": {"address": _address(host, port)}}
+    return {
+        "name": name,
+        "type": kind,
+        **dns,
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "circuit_breakers": {
+            "thresholds": [
+                {"max_connections": 8192, "max_pending_requests": 8192, "max_requests": 8192, "max_retries": 64}
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": explicit,
+            }
+        },
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _listener(owner: Owner, protocol: str, port: int) -> Manifest:
+    manager: dict[str, Any] = {
+        "@type": f"{_TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": protocol,
+        "codec_type": "AUTO",
+        "use_remote_address": True,
+        "normalize_path": True,
+        "common_http_protocol_options": {"idle_timeout": "3600s"},
+        "http2_protocol_options": {"max_concurrent_streams": 1024},
+        "stream_idle_timeout": "300s",
+        "rds": {"route_config_name": protocol, "config_source": _source("routes.json")},
+        "tracing": _tracing(owner),
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{_TYPE}envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    return {
+        "name": protocol,
+        "address": _address("0.0.0.0", port),  # noqa: S104 - a Service stands in front
+        "per_connection_buffer_limit_bytes": 1048576,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _tracing(owner: Owner) -> Manifest:
+    literals = {
+        contract.ATTR_NAMESPACE: owner.namespace,
+        contract.ATTR_DEPLOYMENT: owner.name,
+        contract.ATTR_COMPONENT: contract.COMPONENT_ROUTER,
+    }
+    return {
+        "random_sampling": {"value": 100},
+        "spawn_upstream_span": False,
+        "provider": {
+            "name": "envoy.tracers.opentelemetry",
+            "typed_config": {
+                "@type": f"{_TYPE}envoy.config.trace.v3.OpenTelemetryConfig",
+                "grpc_service": {"envoy_grpc": {"cluster_name": "observer"}, "timeout": "1s"},
+                "service_name": f"{owner.name}-router",
+            },
+        },
+        "custom_tags": [
+            *[{"tag": tag, "literal": {"value": value}} for tag, value in literals.items()],
+            {
+                "tag": contract.ATTR_REVISION,
+                "metadata": {
+                    "kind": {"cluster": {}},
+                    "metadata_key": {"key": "tapchanger", "path": [{"key": "revision"}]},
+                },
+            },
+        ],
+    }
+
+
+def _health_listener() -> Manifest:
+    """`/ready` and `/stats/prometheus` of the admin interface, and nothing else of it."""
+    allowed = [{"match": {"path": path}, "route": {"cluster": "admin"}} for path in ("/ready", "/stats/prometheus")]
+    manager = {
+        "@type": f"{_TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "health",
+        "route_config": {
+            "name": "health",
+            "virtual_hosts": [{"name": "health", "domains": ["*"], "routes": allowed}],
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{_TYPE}envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    return {
+        "name": "health",
+        "address": _address("0.0.0.0", contract.ROUTER_HEALTH_PORT),  # noqa: S104 - probes come from the node
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }

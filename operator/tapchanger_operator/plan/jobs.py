@@ -1,0 +1,153 @@
+"""Jobs: one inspects a model, one builds an engine. Both run the builder image and answer by termination message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tapchanger_operator import names
+from tapchanger_operator.api.enginebuild import EngineBuildSpec
+from tapchanger_operator.api.spec import TransformerDeploymentSpec
+from tapchanger_operator.names import Owner
+from tapchanger_operator.plan.common import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    Manifest,
+    empty_dir,
+    labels,
+    metadata,
+    mount,
+)
+from tapchanger_operator.resolve.identity import claims, inspection_key, placement
+from tapchanger_operator.settings import Images
+from tapchanger_serving.contract import names as contract
+from tapchanger_serving.contract.messages import BuildRequest
+
+BUILD_STEPS = ("fetch", "export", "measure")
+_COMMAND = ["python3", "-m", "tapchanger_serving.build"]
+_INSPECT_DEADLINE_SECONDS = 1800
+_BUILD_DEADLINE_SECONDS = 6 * 3600
+
+
+def inspect_job(owner: Owner, spec: TransformerDeploymentSpec, images: Images) -> Manifest:
+    """The Job that reads the checkpoint's metadata and the node's hardware."""
+    key = inspection_key(spec)
+    container = _container("inspect", images)
+    container["args"] = ["inspect", "--uri", spec.model.uri, "--task", spec.model.task]
+    return _job(
+        owner,
+        name=names.inspection(owner.name, key),
+        component=names.COMPONENT_INSPECT,
+        containers=[container],
+        claim_names=claims(spec),
+        where=placement(spec.serving.template),
+        deadline=_INSPECT_DEADLINE_SECONDS,
+    )
+
+
+def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
+    """The Job that builds an engine: fetch and export as init containers, then measure, so that each shows as a step."""
+    request = BuildRequest(
+        name=owner.name,
+        uri=spec.model.uri,
+        digest=spec.model.digest,
+        task=spec.model.task,
+        runtime=spec.runtime,
+        precision=spec.precision,
+        shapes=spec.shapes,
+        gates=spec.gates,
+        hardware=spec.hardware,
+    )
+    containers = []
+    for step in BUILD_STEPS:
+        container = _container(step, images)
+        container["args"] = [step]
+        container["env"].append({"name": contract.ENV_BUILD_REQUEST, "value": request.dumps()})
+        containers.append(container)
+    return _job(
+        owner,
+        name=owner.name,
+        component=names.COMPONENT_BUILD,
+        containers=containers,
+        claim_names=claims(spec),
+        where=spec.placement,
+        deadline=_BUILD_DEADLINE_SECONDS,
+    )
+
+
+def _container(name: str, images: Images) -> Manifest:
+    return {
+        "name": name,
+        "image": images.builder,
+        "imagePullPolicy": images.pull_policy,
+        "command": list(_COMMAND),
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - a volume of the pod's own
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePath": contract.TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+    }
+
+
+def _job(
+    owner: Owner,
+    *,
+    name: str,
+    component: str,
+    containers: list[Manifest],
+    claim_names: Sequence[str],
+    where: Manifest,
+    deadline: int,
+) -> Manifest:
+    own_labels = labels(owner, component)
+    mounts = [
+        mount("store", contract.STORE_DIR),
+        mount("work", contract.WORK_DIR),
+        mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
+        mount("shm", "/dev/shm"),  # noqa: S108 - a volume of the pod's own
+        *[mount(f"claim-{claim}", f"{contract.CLAIMS_DIR}/{claim}", read_only=True) for claim in claim_names],
+        *where.get("volumeMounts", []),
+    ]
+    for container in containers:
+        container["volumeMounts"] = mounts
+        if "resources" in where:
+            container["resources"] = where["resources"]
+    volumes = [
+        {"name": "store", "persistentVolumeClaim": {"claimName": names.STORE_CLAIM}},
+        empty_dir("work"),
+        empty_dir("tmp"),
+        empty_dir("shm", memory=True, size="1Gi"),
+        *[
+            {"name": f"claim-{claim}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+            for claim in claim_names
+        ],
+        *where.get("volumes", []),
+    ]
+    passed_on = {key: value for key, value in where.items() if key not in ("volumes", "volumeMounts", "resources")}
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        **passed_on,
+        **({"initContainers": containers[:-1]} if len(containers) > 1 else {}),
+        "containers": containers[-1:],
+        "volumes": volumes,
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(owner, name, own_labels),
+        "spec": {
+            "backoffLimit": 2,
+            "activeDeadlineSeconds": deadline,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"operator": "In", "values": [contract.EXIT_USER_ERROR]},
+                    }
+                ]
+            },
+            "template": {"metadata": {"labels": own_labels}, "spec": pod},
+        },
+    }

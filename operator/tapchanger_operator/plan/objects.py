@@ -1,0 +1,83 @@
+"""Everything that ought to exist for one TransformerDeployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tapchanger_operator import names
+from tapchanger_operator.api.base import API_VERSION
+from tapchanger_operator.api.enginebuild import EngineBuildSpec
+from tapchanger_operator.decide.rollout import State
+from tapchanger_operator.names import Owner
+from tapchanger_operator.plan import envoy, jobs, router, server, store
+from tapchanger_operator.plan.common import Manifest
+from tapchanger_operator.resolve.identity import RevisionContent, inspection_key
+from tapchanger_operator.resolve.resolution import Resolution
+from tapchanger_operator.settings import Settings
+from tapchanger_operator.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`owned` objects belong to the deployment alone, and others of their kinds that it has are deleted.
+
+    `shared` objects have several owners: each applies them under a field manager of its own. `router_config` is the hash that every
+    router pod must have been told.
+    """
+
+    owned: tuple[Manifest, ...]
+    shared: tuple[Manifest, ...]
+    router_config: str
+
+
+def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: Settings) -> Plan:
+    """The objects for `state`, in the order in which they are applied."""
+    owner, spec = snapshot.owner, snapshot.spec
+    split = envoy.Split(state.weights())
+    files = envoy.files(owner, split, settings)
+    owned: list[Manifest] = [
+        router.config_map(owner, files),
+        router.service(owner),
+        router.deployment(owner, spec.router, files["bootstrap.json"], settings.images),
+    ]
+    if spec.router.replicas > 1:
+        owned.append(router.disruption_budget(owner))
+    if resolution.model is None and not snapshot.missing_claims:
+        owned.append(jobs.inspect_job(owner, spec, settings.images))
+    contents = _contents(snapshot, resolution)
+    for revision in state.revisions():
+        content = contents.get(revision)
+        if content is not None:
+            owned.append(server.revision_object(owner, content))
+            owned.append(server.service(owner, revision))
+            owned.append(server.deployment(owner, content, spec.serving.replicas.min, settings))
+    shared = [store.claim(owner, settings.store)]
+    if resolution.build is not None:
+        shared.append(engine_build(owner, *resolution.build))
+    return Plan(tuple(owned), tuple(shared), router.config_hash(files))
+
+
+def _contents(snapshot: Snapshot, resolution: Resolution) -> Mapping[str, RevisionContent]:
+    target = resolution.content
+    return {**snapshot.contents, **({target.revision: target} if target else {})}
+
+
+def engine_build(owner: Owner, name: str, spec: EngineBuildSpec) -> Manifest:
+    """The EngineBuild, with `owner` as one of those that need it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "EngineBuild",
+        "metadata": {
+            "name": name,
+            "namespace": owner.namespace,
+            "labels": {names.LABEL_MANAGED_BY: names.MANAGER},
+            "ownerReferences": [owner.reference(controller=False)],
+        },
+        "spec": spec.wire(),
+    }
+
+
+def kept_jobs(snapshot: Snapshot) -> frozenset[str]:
+    """Finished inspections that are still the answer to the spec's question: they end by their own time to live."""
+    return frozenset({names.inspection(snapshot.owner.name, inspection_key(snapshot.spec))})

@@ -1,0 +1,204 @@
+"""One pass over one object: observe, understand, decide, plan, apply, write status, tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tapchanger_operator import names
+from tapchanger_operator.api import reasons
+from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
+from tapchanger_operator.api.status import AnalysisStatus, TransformerDeploymentStatus
+from tapchanger_operator.apply.converge import Applied, converge, release_builds
+from tapchanger_operator.decide import judge, rollout
+from tapchanger_operator.decide.rollout import Change, Outcome, State, Target
+from tapchanger_operator.errors import UserError
+from tapchanger_operator.events import event
+from tapchanger_operator.kube import Kube, Object
+from tapchanger_operator.names import Owner, Ref
+from tapchanger_operator.observe import pods as pod_facts
+from tapchanger_operator.observe.gather import gather, owner_of, parse_status
+from tapchanger_operator.observe.windows import Observer
+from tapchanger_operator.plan import jobs
+from tapchanger_operator.plan.objects import objects
+from tapchanger_operator.resolve.resolution import Resolution
+from tapchanger_operator.resolve.understand import understand
+from tapchanger_operator.settings import Settings
+from tapchanger_operator.snapshot import Silence, Snapshot
+from tapchanger_operator.status import builds as build_status
+from tapchanger_operator.status.compose import Situation, compose, refused_spec
+
+log = logging.getLogger(__name__)
+
+JUDGING_SECONDS: Final = 1.0
+WORKING_SECONDS: Final = 2.0
+IDLE_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a pass works with. `clock` gives Unix seconds."""
+
+    kube: Kube
+    observer: Observer
+    settings: Settings
+    applied: Applied
+    clock: Callable[[], float]
+
+
+def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
+    """One pass over a TransformerDeployment; seconds until the next, None where it is gone.
+
+    Raises Transient where the API server could not be reached; nothing is lost by that.
+    """
+    body = tools.kube.get(ref)
+    if body is None or "deletionTimestamp" in body["metadata"]:
+        return None
+    body = {**body, "kind": ref.kind}
+    try:
+        snapshot = gather(tools.kube, tools.observer, body, tools.clock())
+    except UserError as problem:
+        _refuse(tools, ref, body, problem)
+        return IDLE_SECONDS
+    resolution = understand(snapshot, tools.settings.images)
+    outcome, analysis = decide(snapshot, resolution)
+    refused = _apply(tools, snapshot, resolution, outcome.state)
+    status = compose(Situation(snapshot, resolution, outcome.state, analysis, refused))
+    if _differs(status, snapshot.status):
+        tools.kube.apply_status(ref, status.wire())
+    changes = (*outcome.changes, *_problem_changes(snapshot.status, status))
+    _tell(tools, snapshot.owner, changes, snapshot.now)
+    return _next_pass(outcome.state, resolution, refused)
+
+
+def decide(snapshot: Snapshot, resolution: Resolution) -> tuple[Outcome, AnalysisStatus | None]:
+    """The next state of the rollout, and the record of the analysis."""
+    status = snapshot.status
+    silence = next((w.why for w in (snapshot.canary_windows, snapshot.step_windows) if isinstance(w, Silence)), None)
+    try:
+        judged = judge.judge(
+            snapshot.spec,
+            status,
+            None if isinstance(snapshot.canary_windows, Silence) else snapshot.canary_windows,
+            None if isinstance(snapshot.step_windows, Silence) else snapshot.step_windows,
+            silence,
+            snapshot.now,
+        )
+        analysis = judged.record if judged else status.analysis
+    except ValueError as problem:
+        log.warning("the analysis starts anew", extra={"deployment": snapshot.owner.name, "why": str(problem)})
+        judged, analysis = None, judge.unreadable(status, snapshot.now)
+    content = resolution.content
+    outcome = rollout.advance(
+        snapshot.spec.rollout,
+        State.of(status),
+        target=Target(content.revision, content.build, content.uri) if content else None,
+        servers=snapshot.servers,
+        judgement=judged.judgement if judged else None,
+        now=snapshot.now,
+    )
+    return outcome, analysis
+
+
+def reconcile_build(tools: Tools, ref: Ref) -> float | None:
+    """One pass over an EngineBuild; seconds until the next, None where there is nothing more to do."""
+    body = tools.kube.get(ref)
+    if body is None or "deletionTimestamp" in body["metadata"]:
+        return None
+    body = {**body, "kind": ref.kind}
+    before = EngineBuildStatus.model_validate(body.get("status", {}))
+    if before.phase in ("Ready", "Failed"):
+        return None
+    owner, spec = owner_of(body), EngineBuildSpec.model_validate(body["spec"])
+    job_ref = Ref("Job", ref.namespace, ref.name)
+    job = tools.kube.get(job_ref)
+    if job is None:
+        job = tools.kube.apply(jobs.build_job(owner, spec, tools.settings.images))
+    pods = tools.kube.items("Pod", ref.namespace, f"{names.LABEL_BUILD}={ref.name}")
+    state = pod_facts.job_state(job, pod_facts.of_job(pods, ref.name), reasons.BUILD_CRASHED)
+    now = tools.clock()
+    status = build_status.compose(before, state, body["metadata"]["generation"], now)
+    if status != before:
+        tools.kube.apply_status(ref, status.model_dump(mode="json", by_alias=True, exclude_none=True))
+    if status.phase != before.phase:
+        kind: Literal["Normal", "Warning"] = "Warning" if status.phase == "Failed" else "Normal"
+        _tell(tools, owner, (Change(kind, f"Build{status.phase}", status.message),), now)
+    return WORKING_SECONDS
+
+
+def _apply(tools: Tools, snapshot: Snapshot, resolution: Resolution, state: State) -> UserError | None:
+    """Makes the world as planned; what the cluster refuses is returned to be told."""
+    try:
+        converge(tools.kube, tools.applied, snapshot, objects(snapshot, resolution, state, tools.settings))
+    except UserError as problem:
+        return problem
+    release_builds(tools.kube, snapshot, _needed_builds(resolution, state, snapshot.status))
+    return None
+
+
+def _needed_builds(resolution: Resolution, state: State, status: TransformerDeploymentStatus) -> frozenset[str]:
+    """The target's build, and those of every revision that serves, may serve again or was rejected.
+
+    While it is not known what the spec asks for, the build of the last target is kept as well.
+    """
+    revisions = [state.stable, state.canary, state.previous, *state.retiring, *state.rejected]
+    needed = {revision.build for revision in revisions if revision}
+    if resolution.build:
+        needed.add(resolution.build[0])
+    elif status.target:
+        needed.add(status.target.build)
+    return frozenset(needed)
+
+
+def _refuse(tools: Tools, ref: Ref, body: Object, problem: UserError) -> None:
+    before = parse_status(body)
+    status = refused_spec(before, problem, body["metadata"]["generation"], tools.clock())
+    if _differs(status, before):
+        tools.kube.apply_status(ref, status.wire())
+        _tell(tools, owner_of(body), (Change("Warning", problem.reason, problem.message),), tools.clock())
+
+
+def _differs(status: TransformerDeploymentStatus, before: TransformerDeploymentStatus) -> bool:
+    """Whether the status says something new; the time of the last look alone is nothing new."""
+
+    def essence(value: TransformerDeploymentStatus) -> TransformerDeploymentStatus:
+        analysis = value.analysis and value.analysis.model_copy(update={"at": ""})
+        return value.model_copy(update={"analysis": analysis})
+
+    return essence(status) != essence(before)
+
+
+def _problem_changes(before: TransformerDeploymentStatus, after: TransformerDeploymentStatus) -> tuple[Change, ...]:
+    """An Event where the deployment stalls for a new reason, or becomes ready."""
+
+    def by_type(status: TransformerDeploymentStatus, kind: str) -> tuple[str, str, str]:
+        found = next((c for c in status.conditions if c.type == kind), None)
+        return (found.status, found.reason, found.message) if found else ("Unknown", "", "")
+
+    changes = []
+    old, new = by_type(before, reasons.STALLED), by_type(after, reasons.STALLED)
+    if new[0] == "True" and new[1] != old[1] and new[1] != reasons.ROLLED_BACK:
+        changes.append(Change("Warning", new[1], new[2]))
+    if by_type(before, reasons.READY)[0] != "True" and by_type(after, reasons.READY)[0] == "True":
+        changes.append(Change("Normal", reasons.READY, after.message))
+    return tuple(changes)
+
+
+def _tell(tools: Tools, owner: Owner, changes: tuple[Change, ...], now: float) -> None:
+    for change in changes:
+        level = logging.WARNING if change.kind == "Warning" else logging.INFO
+        fields = {"kind": owner.kind, "namespace": owner.namespace, "object": owner.name, "reason": change.reason}
+        log.log(level, change.message, extra=fields)
+        tools.kube.create(event(owner, change, now, tools.settings.identity))
+
+
+def _next_pass(state: State, resolution: Resolution, refused: UserError | None) -> float:
+    if state.canary and state.canary.weight > 0:
+        return JUDGING_SECONDS
+    if refused or isinstance(resolution.problem, UserError):
+        return IDLE_SECONDS / 3
+    if resolution.problem or state.canary or state.retiring or state.stable is None or state.stable.since is None:
+        return WORKING_SECONDS
+    return IDLE_SECONDS

@@ -1,0 +1,91 @@
+"""The frozen values that one pass looks at: read by ``observe``, understood by every room after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
+from tapchanger_operator.api.spec import TransformerDeploymentSpec
+from tapchanger_operator.api.status import TransformerDeploymentStatus
+from tapchanger_operator.names import Owner, Ref
+from tapchanger_operator.resolve.identity import RevisionContent
+from tapchanger_serving.contract.messages import StepFailure
+from tapchanger_serving.contract.windows import Windows
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a pod does not start."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class JobState:
+    """Where a Job stands. `step` names the container that runs; `answer` is the last container's termination message."""
+
+    phase: Literal["Pending", "Running", "Succeeded", "Failed"]
+    step: str | None = None
+    answer: str | None = None
+    failure: StepFailure | None = None
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True)
+class Silence:
+    """The observer gave no usable answer; `why` says so in words."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What was seen of a revision's servers. `trouble` says in words why they don't start."""
+
+    replicas: int = 0
+    ready: int = 0
+    available: bool = False
+    trouble: str | None = None
+
+
+@dataclass(frozen=True)
+class BuildSeen:
+    """An EngineBuild as it is; `owners` are the uids of those that need it."""
+
+    name: str
+    uid: str
+    owners: tuple[str, ...]
+    spec: EngineBuildSpec
+    status: EngineBuildStatus
+
+
+@dataclass(frozen=True)
+class RouterSeen:
+    """The router's pods: name → hash of the configuration that each was told of."""
+
+    ready: int = 0
+    told: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One deployment and its world at `now` (Unix seconds)."""
+
+    now: float
+    owner: Owner
+    generation: int
+    spec: TransformerDeploymentSpec
+    status: TransformerDeploymentStatus
+    live: Mapping[Ref, Mapping[str, Any]]
+    contents: Mapping[str, RevisionContent]
+    builds: Mapping[str, BuildSeen]
+    servers: Mapping[str, Servers]
+    router: RouterSeen
+    inspection: JobState | None
+    missing_claims: Sequence[str]
+    canary_windows: Windows | Silence | None
+    step_windows: Windows | Silence | None
+    slo_windows: Windows | Silence | None

@@ -1,0 +1,92 @@
+"""The status of an EngineBuild."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import ValidationError
+
+from tapchanger_operator.api import reasons
+from tapchanger_operator.api.enginebuild import EngineBuildStatus, Phase
+from tapchanger_operator.resolve.resolution import sentence
+from tapchanger_operator.snapshot import JobState
+from tapchanger_operator.status.conditions import condition, merged
+from tapchanger_serving.contract.messages import BuildReport, StepFailure
+
+_PHASES: Final[dict[str, Phase]] = {"fetch": "Fetching", "export": "Exporting", "measure": "Measuring"}
+_WORDS: Final[dict[Phase, str]] = {
+    "Pending": "waiting for a node and the builder image",
+    "Fetching": "fetching the checkpoint",
+    "Exporting": "exporting the model and recording PyTorch's answers",
+    "Measuring": "measuring the candidates and checking the gates",
+}
+
+
+def compose(before: EngineBuildStatus, job: JobState | None, generation: int, now: float) -> EngineBuildStatus:
+    """The status of a build whose Job stands as `job` says. A build that has ended stays as it is."""
+    if before.phase in ("Ready", "Failed"):
+        return before
+    if job is None:
+        return _running(before, "Pending", None, generation, now)
+    if job.phase == "Succeeded":
+        return _succeeded(before, job, generation, now)
+    if job.phase == "Failed":
+        failure = job.failure or StepFailure(
+            reason=reasons.BUILD_CRASHED, message="the build's Job failed without a message"
+        )
+        return _failed(
+            before, failure.reason, sentence(failure.message, failure.remedy, failure.field), generation, now
+        )
+    # Between two steps no container runs; the phase does not fall back meanwhile.
+    phase = _PHASES.get(job.step or "", before.phase)
+    return _running(before, phase, job, generation, now)
+
+
+def _running(
+    before: EngineBuildStatus, phase: Phase, job: JobState | None, generation: int, now: float
+) -> EngineBuildStatus:
+    trouble = job.trouble if job else None
+    message = trouble.message if trouble else _WORDS[phase]
+    reason = trouble.reason if trouble else reasons.BUILDING
+    parts = [
+        condition(reasons.READY, "False", reason, message),
+        condition(reasons.STALLED, "True" if trouble else "False", reason, trouble.message if trouble else ""),
+    ]
+    return EngineBuildStatus(
+        observed_generation=generation,
+        phase=phase,
+        message=message,
+        conditions=merged(before.conditions, parts, generation, now),
+    )
+
+
+def _succeeded(before: EngineBuildStatus, job: JobState, generation: int, now: float) -> EngineBuildStatus:
+    try:
+        report = BuildReport.model_validate_json(job.answer or "")
+    except ValidationError as problem:
+        message = f"the build's report can't be read ({problem.error_count()} errors); are operator and builder of one release?"
+        return _failed(before, reasons.BUILD_CRASHED, message, generation, now)
+    engine = f"{report.runtime}/{report.precision}"
+    parts = [
+        condition(reasons.READY, "True", reasons.BUILD_READY, report.why),
+        condition(reasons.STALLED, "False", reasons.BUILD_READY),
+    ]
+    return EngineBuildStatus(
+        observed_generation=generation,
+        phase="Ready",
+        engine=engine,
+        speedup=f"{report.speedup:.2f}x",
+        message=report.why,
+        conditions=merged(before.conditions, parts, generation, now),
+        report=report,
+    )
+
+
+def _failed(before: EngineBuildStatus, reason: str, message: str, generation: int, now: float) -> EngineBuildStatus:
+    parts = [condition(reasons.READY, "False", reason, message), condition(reasons.STALLED, "True", reason, message)]
+    return EngineBuildStatus(
+        observed_generation=generation,
+        phase="Failed",
+        message=message,
+        conditions=merged(before.conditions, parts, generation, now),
+    )

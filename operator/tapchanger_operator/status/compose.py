@@ -1,0 +1,268 @@
+"""The status of a TransformerDeployment, from what was understood, decided and seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tapchanger_operator.api import reasons
+from tapchanger_operator.api.base import unix
+from tapchanger_operator.api.status import (
+    AnalysisStatus,
+    Condition,
+    Endpoints,
+    SloStatus,
+    TargetStatus,
+    TransformerDeploymentStatus,
+)
+from tapchanger_operator.decide.judge import REASON_BY_SLO, slo_reason, window_of
+from tapchanger_operator.decide.rollout import State
+from tapchanger_operator.errors import OperatorError, UserError
+from tapchanger_operator.resolve.resolution import Resolution
+from tapchanger_operator.snapshot import Servers, Silence, Snapshot
+from tapchanger_operator.status.conditions import condition, merged, truth
+from tapchanger_serving.contract import names as contract
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that status is made of. `refused` is what the cluster did not accept in this pass."""
+
+    snapshot: Snapshot
+    resolution: Resolution
+    state: State
+    analysis: AnalysisStatus | None
+    refused: UserError | None = None
+
+    @property
+    def problem(self) -> OperatorError | None:
+        """What stands in the way of the spec's content, if anything."""
+        return self.refused or self.resolution.problem
+
+    @property
+    def target(self) -> str | None:
+        """The revision that the spec asks for, once it is known."""
+        return self.resolution.content.revision if self.resolution.content else None
+
+    @property
+    def stable_servers(self) -> Servers:
+        """What was seen of the stable revision's servers."""
+        stable = self.state.stable
+        return self.snapshot.servers.get(stable.revision, Servers()) if stable else Servers()
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests are answered."""
+        return self.state.stable is not None and self.stable_servers.ready > 0 and self.snapshot.router.ready > 0
+
+
+def compose(situation: Situation) -> TransformerDeploymentStatus:
+    """The whole status."""
+    snapshot, state, resolution = situation.snapshot, situation.state, situation.resolution
+    slo, slo_condition = _slo(situation)
+    parts = [
+        _built(situation),
+        _serving(situation),
+        _progressing(situation),
+        _analysis(situation),
+        slo_condition,
+        condition(reasons.DRIFT_FREE, "Unknown", reasons.NOT_WATCHED, "drift is not watched"),
+        _stalled(situation),
+    ]
+    ready = _ready(situation, parts)
+    conditions = merged(snapshot.status.conditions, [ready, *parts], snapshot.generation, snapshot.now)
+    target = None
+    if resolution.build:
+        target = TargetStatus(build=resolution.build[0], revision=situation.target)
+    return TransformerDeploymentStatus(
+        observed_generation=snapshot.generation,
+        message=sentence(situation),
+        conditions=conditions,
+        model=resolution.model or snapshot.status.model,
+        target=target,
+        stable=state.stable,
+        canary=state.canary,
+        previous=state.previous,
+        retiring=list(state.retiring),
+        analysis=situation.analysis,
+        rejected=list(state.rejected),
+        endpoints=_endpoints(snapshot),
+        slo=slo,
+    )
+
+
+def refused_spec(
+    status: TransformerDeploymentStatus, problem: UserError, generation: int, now: float
+) -> TransformerDeploymentStatus:
+    """Status for a spec that can't be read: everything else stays as it was."""
+    kept = [c for c in status.conditions if c.type not in (reasons.READY, reasons.STALLED)]
+    fresh = [
+        condition(reasons.READY, "False", problem.reason, problem.message),
+        condition(reasons.STALLED, "True", problem.reason, problem.message),
+        *kept,
+    ]
+    return status.model_copy(
+        update={
+            "observed_generation": generation,
+            "message": problem.message,
+            "conditions": merged(status.conditions, fresh, generation, now),
+        }
+    )
+
+
+def sentence(situation: Situation) -> str:
+    """What is going on, in one sentence for the person who runs `kubectl get`."""
+    state, problem = situation.state, situation.problem
+    serves = f"{state.stable.revision} serves" if state.stable and state.stable.since else None
+    if problem:
+        return f"{problem.message}" + (f" ({serves} meanwhile)" if serves else "")
+    if state.stable is None:
+        return "starting"
+    if state.stable.since is None:
+        trouble = situation.stable_servers.trouble
+        return f"servers of {state.stable.revision} are starting" + (f": {trouble}" if trouble else "")
+    if not situation.serving:
+        return f"no requests are answered: {_why_not_serving(situation)}"
+    if state.canary:
+        return _canary_sentence(situation)
+    if situation.target and state.is_rejected(situation.target):
+        rejection = next(r for r in state.rejected if r.revision == situation.target)
+        return f"rolled back to {state.stable.revision}: {rejection.message}"
+    if state.previous:
+        return f"{serves} all requests; {state.previous.revision} stays warm until {state.previous.until}"
+    return f"{serves} all requests"
+
+
+def _canary_sentence(situation: Situation) -> str:
+    canary, snapshot = situation.state.canary, situation.snapshot
+    if canary is None:
+        return ""
+    if canary.step < 0:
+        trouble = snapshot.servers.get(canary.revision, Servers()).trouble
+        return f"canary {canary.revision} is starting" + (f": {trouble}" if trouble else "")
+    elapsed = snapshot.now - unix(canary.step_started_at) if canary.step_started_at else 0
+    steps = len(snapshot.spec.rollout.steps)
+    verdict = f": {situation.analysis.message}" if situation.analysis else ""
+    paused = ", paused" if canary.paused else ""
+    rounded = 10 * int(elapsed // 10)
+    return f"canary {canary.revision} at {canary.weight} % (step {canary.step + 1} of {steps}, {rounded} s{paused}){verdict}"
+
+
+def _built(situation: Situation) -> Condition:
+    problem = situation.resolution.problem
+    if problem is None and situation.resolution.build:
+        seen = situation.snapshot.builds.get(situation.resolution.build[0])
+        report = seen.status.report if seen else None
+        detail = f"{report.runtime} {report.precision}, {report.speedup:.2f} times PyTorch" if report else ""
+        return condition(
+            reasons.BUILT, "True", reasons.BUILD_READY, f"engine {situation.resolution.build[0]}: {detail}"
+        )
+    if problem is None:
+        return condition(reasons.BUILT, "Unknown", reasons.INSPECTING)
+    return condition(
+        reasons.BUILT, "False" if isinstance(problem, UserError) else "Unknown", problem.reason, problem.message
+    )
+
+
+def _why_not_serving(situation: Situation) -> str:
+    servers = situation.stable_servers
+    if situation.snapshot.router.ready == 0:
+        return "no router is ready"
+    return servers.trouble or f"{servers.ready} of {servers.replicas} servers of the stable revision are ready"
+
+
+def _serving(situation: Situation) -> Condition:
+    state = situation.state
+    if state.stable is None:
+        return condition(reasons.SERVING, "False", reasons.NOT_STARTED, "there is no revision yet")
+    servers = situation.stable_servers
+    if situation.serving:
+        message = f"{servers.ready} of {servers.replicas} servers of {state.stable.revision} are ready"
+        return condition(reasons.SERVING, "True", reasons.AVAILABLE, message)
+    reason = reasons.STARTING if state.stable.since is None else reasons.UNAVAILABLE
+    if servers.trouble and servers.trouble.startswith(reasons.NO_NODE_FITS):
+        reason = reasons.NO_NODE_FITS
+    return condition(reasons.SERVING, "False", reason, _why_not_serving(situation))
+
+
+def _progressing(situation: Situation) -> Condition:
+    state, problem = situation.state, situation.problem
+    if problem:
+        return condition(
+            reasons.PROGRESSING, truth(not isinstance(problem, UserError)), problem.reason, problem.message
+        )
+    if state.canary:
+        reason = reasons.CANARY_STARTING if state.canary.step < 0 else reasons.CANARY_STEP
+        if state.canary.paused:
+            return condition(reasons.PROGRESSING, "False", reasons.CANARY_PAUSED, _canary_sentence(situation))
+        return condition(reasons.PROGRESSING, "True", reason, _canary_sentence(situation))
+    if situation.target and state.is_rejected(situation.target):
+        return condition(reasons.PROGRESSING, "False", reasons.ROLLED_BACK, sentence(situation))
+    if state.stable is None or state.stable.since is None or state.stable.revision != situation.target:
+        return condition(reasons.PROGRESSING, "True", reasons.STARTING, sentence(situation))
+    return condition(reasons.PROGRESSING, "False", reasons.STABLE, sentence(situation))
+
+
+def _analysis(situation: Situation) -> Condition:
+    analysis = situation.analysis
+    if analysis is None:
+        return condition(reasons.ANALYSIS, "Unknown", reasons.NO_CANARY, "no canary has been judged")
+    status = {"Pass": "True", "Fail": "False"}.get(analysis.verdict, "Unknown")
+    message = f"{analysis.revision}: {analysis.message}"
+    return condition(reasons.ANALYSIS, status, analysis.reason, message)  # type: ignore[arg-type]
+
+
+def _stalled(situation: Situation) -> Condition:
+    problem, state = situation.problem, situation.state
+    if isinstance(problem, UserError):
+        return condition(reasons.STALLED, "True", problem.reason, problem.message)
+    if situation.target and state.is_rejected(situation.target):
+        remedy = "change the spec to try again, or back to what serves"
+        return condition(reasons.STALLED, "True", reasons.ROLLED_BACK, f"{sentence(situation)}; {remedy}")
+    if state.canary and state.canary.paused:
+        remedy = "send it requests, change the spec, or set rollout.analysis.onInconclusive"
+        return condition(reasons.STALLED, "True", reasons.CANARY_PAUSED, f"{_canary_sentence(situation)}; {remedy}")
+    return condition(reasons.STALLED, "False", reasons.STABLE)
+
+
+def _ready(situation: Situation, parts: Sequence[Condition]) -> Condition:
+    """Computed from the others: the spec's content serves, and nothing is under way or stuck."""
+    by_type = {part.type: part for part in parts}
+    stalled, progressing, serving = (by_type[kind] for kind in (reasons.STALLED, reasons.PROGRESSING, reasons.SERVING))
+    if stalled.status == "True":
+        return condition(reasons.READY, "False", stalled.reason, stalled.message)
+    if progressing.status == "True":
+        return condition(reasons.READY, "False", progressing.reason, progressing.message)
+    if serving.status != "True":
+        return condition(reasons.READY, "False", serving.reason, serving.message)
+    return condition(reasons.READY, "True", reasons.STABLE, sentence(situation))
+
+
+def _endpoints(snapshot: Snapshot) -> Endpoints:
+    host = f"{snapshot.owner.name}.{snapshot.owner.namespace}.svc"
+    return Endpoints(
+        grpc=f"{host}:{contract.GRPC_PORT}", http=f"http://{host}:{contract.HTTP_PORT}", model=snapshot.owner.name
+    )
+
+
+def _slo(situation: Situation) -> tuple[SloStatus | None, Condition]:
+    windows, stable = situation.snapshot.slo_windows, situation.state.stable
+    if stable is None or windows is None:
+        return None, condition(reasons.SLO_MET, "Unknown", reasons.NO_REQUESTS, "nothing serves yet")
+    if isinstance(windows, Silence):
+        return situation.snapshot.status.slo, condition(
+            reasons.SLO_MET, "Unknown", reasons.OBSERVER_SILENT, windows.why
+        )
+    window = window_of(windows, stable.revision)
+    status, message, lines = slo_reason(situation.snapshot.spec, window)
+    slo = SloStatus(
+        requests=window.requests,
+        p50=_milliseconds(window.latency.p50),
+        p99=_milliseconds(window.latency.p99),
+        objectives=lines,
+    )
+    return slo, condition(reasons.SLO_MET, status, REASON_BY_SLO[status], message)  # type: ignore[arg-type]
+
+
+def _milliseconds(value: float | None) -> str | None:
+    return None if value is None else f"{value * 1000:.3g}ms"
