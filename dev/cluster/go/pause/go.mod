@@ -1,0 +1,3 @@
+module tapchanger.dev/dev/cluster/pause
+
+go 1.26.0
