@@ -41,13 +41,17 @@ def structural(schema: dict[str, Any]) -> dict[str, Any]:
             return visit(_without_union(node))
         if "const" in node:
             node = {**{key: value for key, value in node.items() if key != "const"}, "enum": [node["const"]]}
-        return {key: _visit_key(key, value) for key, value in node.items() if key not in _DROPPED}
+        return {
+            key: _visit_key(key, value)
+            for key, value in node.items()
+            if key not in _DROPPED and not (key == "default" and value in _EMPTY)
+        }
 
     def _visit_key(key: str, value: Any) -> Any:
         if key == "properties":
             return {name: visit(child) for name, child in value.items()}
         if key == "default":
-            return _without_nulls(value)
+            return _without_empties(value)
         if key in ("enum", "required", "x-kubernetes-validations", "x-kubernetes-list-map-keys"):
             return value
         return visit(value)
@@ -71,11 +75,16 @@ def _without_union(node: dict[str, Any]) -> dict[str, Any]:
     return {"type": "string", "pattern": pattern, **rest}
 
 
-def _without_nulls(value: Any) -> Any:
+_EMPTY: tuple[Any, ...] = (None, {}, [])
+
+
+def _without_empties(value: Any) -> Any:
+    """Defaults that say nothing are left out, so that a stored object shows only what has a meaning."""
     if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
+        return [_without_empties(item) for item in value]
     if isinstance(value, dict):
-        return {key: _without_nulls(child) for key, child in value.items() if child is not None}
+        kept = {key: _without_empties(child) for key, child in value.items()}
+        return {key: child for key, child in kept.items() if child not in _EMPTY}
     return value
 
 
