@@ -24,6 +24,7 @@ from tapchanger_serving.contract.windows import Windows
 
 OWNED_KINDS: Final = (
     "Deployment", "Service", "ConfigMap", "ControllerRevision", "Job", "PodDisruptionBudget",
+    "NetworkPolicy",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from tapchanger_operator.api.base import API_VERSION
 from tapchanger_operator.api.enginebuild import EngineBuildSpec
 from tapchanger_operator.decide.rollout import State
 from tapchanger_operator.names import Owner
-from tapchanger_operator.plan import envoy, jobs, router, server, store
+from tapchanger_operator.plan import envoy, jobs, network, router, server, store
 from tapchanger_operator.plan.common import Manifest
 from tapchanger_operator.resolve.identity import RevisionContent, inspection_key
 from tapchanger_operator.resolve.resolution import Resolution
@@ -40,6 +40,8 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
         router.config_map(owner, files),
         router.service(owner),
         router.deployment(owner, spec.router, files["bootstrap.json"], settings.images),
+        network.router_policy(owner),
+        network.server_policy(owner),
     ]
     if spec.router.replicas > 1:
         owned.append(router.disruption_budget(owner))

@@ -1,0 +1,53 @@
+"""Who may talk to whom: servers answer routers only, routers answer everyone, jobs answer nobody."""
+
+from __future__ import annotations
+
+from tapchanger_operator import names
+from tapchanger_operator.names import Owner
+from tapchanger_operator.plan.common import Manifest, labels, metadata
+from tapchanger_serving.contract import names as contract
+
+_DNS_PORT = 53
+
+
+def server_policy(owner: Owner) -> Manifest:
+    """Triton pods: requests from this deployment's routers, metrics to whoever scrapes, traces out to the observer."""
+    selector = labels(owner, names.COMPONENT_SERVER)
+    routers = {"podSelector": {"matchLabels": labels(owner, names.COMPONENT_ROUTER)}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(owner, f"{owner.name}-server", selector),
+        "spec": {
+            "podSelector": {"matchLabels": selector},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {"from": [routers], "ports": [_tcp(contract.HTTP_PORT), _tcp(contract.GRPC_PORT)]},
+                {"ports": [_tcp(contract.METRICS_PORT)]},
+            ],
+            "egress": [
+                {"ports": [_tcp(contract.OTLP_HTTP_PORT)]},
+                {"ports": [{"protocol": "UDP", "port": _DNS_PORT}, _tcp(_DNS_PORT)]},
+            ],
+        },
+    }
+
+
+def router_policy(owner: Owner) -> Manifest:
+    """Envoy pods: requests, health and metrics from everyone, nothing else in."""
+    selector = labels(owner, names.COMPONENT_ROUTER)
+    ports = (contract.HTTP_PORT, contract.GRPC_PORT, contract.ROUTER_HEALTH_PORT)
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(owner, names.router(owner.name), selector),
+        "spec": {
+            "podSelector": {"matchLabels": selector},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"ports": [_tcp(port) for port in ports]}],
+        },
+    }
+
+
+def _tcp(port: int) -> Manifest:
+    return {"protocol": "TCP", "port": port}
