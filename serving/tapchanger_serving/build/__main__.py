@@ -61,7 +61,7 @@ def _step(options: argparse.Namespace) -> Callable[[Places], str | None]:
     """Imports only what the step needs."""
     match options.step:
         case "inspect":
-            from tapchanger_serving.build.inspect import inspect
+            from tapchanger_serving.build.inspection import inspect
 
             return lambda places: termination.inspection_text(inspect(options.uri, options.task, places))
         case "fetch":

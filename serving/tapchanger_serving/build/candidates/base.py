@@ -1,0 +1,57 @@
+"""What a candidate is made from, and what making one gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tapchanger_serving.build.exported import GRAPH, Exported
+from tapchanger_serving.build.textset import Encoded
+from tapchanger_serving.contract.messages import Hardware
+from tapchanger_serving.engines import EngineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything a recipe may use. `calibration` are texts like those that will be served."""
+
+    exported: Path
+    work: Path
+    model: Exported
+    hardware: Hardware
+    calibration: Encoded
+
+    @property
+    def graph(self) -> Path:
+        """The fp32 ONNX graph."""
+        return self.exported / GRAPH
+
+    def folder(self, runtime: str, precision: str) -> Path:
+        """A new folder for one candidate's files; it holds nothing that is not part of the engine."""
+        path = self.work / f"{runtime}-{precision}"
+        path.mkdir(parents=True)
+        return path
+
+    def spec(self, runtime: str, file: Path, **options: str) -> EngineSpec:
+        """An engine in `file` with this model's tensors."""
+        return EngineSpec(runtime, file, self.model.inputs, self.model.output, options=options)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One engine to try: `make` writes its files and says how to open it."""
+
+    runtime: str
+    precision: str
+    make: Callable[[Bench], EngineSpec]
+
+    @property
+    def name(self) -> str:
+        """Runtime and precision, for people."""
+        return f"{self.runtime} {self.precision}"
+
+
+def artifact_files(spec: EngineSpec) -> dict[str, Path]:
+    """The engine's files by their name in the artifact: all that lies in the engine's folder."""
+    return {path.name: path for path in sorted(spec.file.parent.iterdir())}

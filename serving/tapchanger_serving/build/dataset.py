@@ -1,0 +1,102 @@
+"""Evaluation data: CSV or JSON Lines, read row by row, sampled evenly when there is more than a build can afford."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tapchanger_serving.build.failures import DATASET_FIELD, StepError
+
+if TYPE_CHECKING:
+    from tapchanger_serving.contract.messages import DatasetSource
+
+MAX_ROWS = 5000
+_CELL_LIMIT = 1 << 24
+SUFFIXES = (".csv", ".jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Texts in the data's order. `labels` are as written in the data; `slices` holds one value per text and column."""
+
+    texts: tuple[str, ...]
+    pairs: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def read_dataset(path: Path, source: DatasetSource, limit: int = MAX_ROWS) -> Rows:
+    """Reads the columns that `source` names; more than `limit` rows are thinned evenly, always in the same way.
+
+    Raises `DatasetInvalid` for a broken file, a missing column or no rows.
+    """
+    wanted = [source.text, *([source.text_pair] if source.text_pair else []), source.label, *source.slices]
+    try:
+        rows = [_cells(row, wanted, number) for number, row in enumerate(_records(path), start=1)]
+    except (ValueError, csv.Error) as error:
+        raise _invalid(f"{source.uri}: {error}") from error
+    if not rows:
+        raise _invalid(f"{source.uri} has no rows")
+    rows = [rows[index] for index in evenly(len(rows), limit)]
+    columns = {name: tuple(row[name] for row in rows) for name in wanted}
+    return Rows(
+        texts=columns[source.text],
+        pairs=columns[source.text_pair] if source.text_pair else None,
+        labels=columns[source.label],
+        slices={name: columns[name] for name in source.slices},
+    )
+
+
+def evenly(count: int, limit: int) -> list[int]:
+    """At most `limit` indices below `count`, evenly spread, in order."""
+    return [index * count // limit for index in range(limit)] if count > limit else list(range(count))
+
+
+def suffix_of(uri: str) -> str:
+    """The kind of data file by the URI's path. Raises `DatasetInvalid` for one that this release can't read."""
+    path = uri.split("@sha256:")[0].split("?")[0]
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise _invalid(f"{uri} ends in {suffix or 'nothing'}; this release reads {' and '.join(SUFFIXES)}")
+    return suffix
+
+
+def _records(path: Path) -> Iterator[Mapping[str, object]]:
+    csv.field_size_limit(_CELL_LIMIT)
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        if path.suffix == ".csv":
+            yield from csv.DictReader(stream, strict=True)
+            return
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                msg = f"line {number} holds a {type(record).__name__}, not an object"
+                raise ValueError(msg)  # noqa: TRY004 - one kind of error for all that is wrong with the data
+            yield record
+
+
+def _cells(row: Mapping[str, object], wanted: list[str], number: int) -> dict[str, str]:
+    missing = [name for name in wanted if row.get(name) is None]
+    if missing:
+        columns = ", ".join(str(name) for name in row)
+        msg = f"row {number} has no {', '.join(repr(name) for name in missing)}; the columns are {columns}"
+        raise ValueError(msg)
+    return {name: str(row[name]) for name in wanted}
+
+
+def _invalid(message: str) -> StepError:
+    return StepError(
+        "DatasetInvalid",
+        message,
+        field=DATASET_FIELD,
+        remedy="give a UTF-8 .csv with a header line or a .jsonl with one object a line, and name its columns",
+    )

@@ -1,0 +1,43 @@
+"""What step `export` leaves for step `measure`: the graph, the tokenizer, and these facts in `model.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tapchanger_serving.contract.artifact import Pooling
+from tapchanger_serving.contract.messages import Message, Task
+
+FACTS = "model.json"
+GRAPH = "model.onnx"
+REFERENCE = "reference.npz"
+
+
+class Exported(Message):
+    """The exported model. `seconds` is what fetching and exporting took, for the report."""
+
+    task: Task
+    inputs: tuple[str, ...]
+    output: str
+    dimensions: int
+    max_tokens: int
+    max_batch_size: int
+    labels: tuple[str, ...] = ()
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    pooling: Pooling | None = None
+    parameters: int
+    seconds: float = 0.0
+
+    @property
+    def pooling_or_default(self) -> Pooling:
+        """The pooling of feature extraction."""
+        return self.pooling or Pooling()
+
+    def write(self, folder: Path) -> None:
+        """Writes `model.json`."""
+        (folder / FACTS).write_text(self.dumps(), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Exported:
+        """Reads `model.json`."""
+        return cls.model_validate_json((folder / FACTS).read_text(encoding="utf-8"))

@@ -1,0 +1,64 @@
+"""Step `fetch`: a verified copy of the checkpoint and of the evaluation data, on the build's scratch volume."""
+
+from __future__ import annotations
+
+import time
+
+from tapchanger_serving.build import durations, log, store
+from tapchanger_serving.build.checkpoint import read_checkpoint
+from tapchanger_serving.build.dataset import suffix_of
+from tapchanger_serving.build.digest import copy_hashed, copy_tree
+from tapchanger_serving.build.failures import DATASET_FIELD, MODEL_FIELD, StepError
+from tapchanger_serving.build.inspection import require_pin, scratch
+from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.sources import source_of
+from tapchanger_serving.contract.messages import BuildRequest
+
+
+def fetch(request: BuildRequest, places: Places) -> None:
+    """Copies what the build needs; if the store already holds this build, only leaves the marker that says so.
+
+    Raises `DigestMismatch` if the checkpoint is not the one that was inspected.
+    """
+    places.work.mkdir(parents=True, exist_ok=True)
+    places.unchanged.unlink(missing_ok=True)
+    if store.finished(places, request.name) is not None:
+        places.unchanged.touch()
+        log.info("build is in the store already; nothing to do", build=request.name)
+        return
+    started = time.monotonic()
+    source = source_of(request.uri, claims=places.claims)
+    with scratch() as folder:
+        checkpoint = read_checkpoint(source.folder(folder), request.task)
+        digest = copy_tree(checkpoint.folder, checkpoint.files, places.checkpoint)
+    require_pin(request.uri, source.tree_pin, digest)
+    if digest != request.digest:
+        raise StepError(
+            "DigestMismatch",
+            f"{request.uri}: found {digest}, wanted {request.digest}; the content changed after it was inspected",
+            field=MODEL_FIELD,
+            remedy="leave a published checkpoint as it is and give a new version a new path",
+        )
+    log.info("fetched checkpoint", uri=request.uri, digest=digest, seconds=round(time.monotonic() - started, 2))
+    _fetch_dataset(request, places)
+    durations.remember(places, "fetch", time.monotonic() - started)
+
+
+def _fetch_dataset(request: BuildRequest, places: Places) -> None:
+    for stale in places.work.glob("dataset.*"):
+        stale.unlink()
+    if request.gates.evaluation is None:
+        return
+    uri = request.gates.evaluation.dataset.uri
+    target = places.work / f"dataset{suffix_of(uri)}"
+    source = source_of(uri, claims=places.claims, field=f"{DATASET_FIELD}.uri")
+    with scratch() as folder:
+        digest = "sha256:" + copy_hashed(source.file(folder), target)
+    if source.tree_pin not in (None, digest):
+        raise StepError(
+            "DigestMismatch",
+            f"{uri}: found {digest}, wanted {source.tree_pin}",
+            field=f"{DATASET_FIELD}.uri",
+            remedy="pin the found digest if the new data is what you want",
+        )
+    log.info("fetched evaluation data", uri=uri, digest=digest)

@@ -1,0 +1,42 @@
+"""Step `measure`: try every candidate on this machine, take the fastest that passes all gates, and store it."""
+
+from __future__ import annotations
+
+import time
+
+from tapchanger_serving.build import durations, log, store
+from tapchanger_serving.build.failures import WrongNodeError
+from tapchanger_serving.build.hardware import probe
+from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.report import report_text
+from tapchanger_serving.contract.messages import BuildRequest
+
+
+def measure(request: BuildRequest, places: Places) -> str:
+    """Chooses and stores the engine; returns the report for the termination message.
+
+    Raises `EngineIncompatible` and `GateFailed` for the user to act on, :class:`WrongNodeError` on other hardware.
+    """
+    if places.unchanged.exists():
+        stored = store.finished(places, request.name)
+        if stored is not None:
+            log.info("build is in the store already; repeating its report", build=request.name, artifact=stored.artifact)
+            return report_text(stored)
+    _require_hardware(request)
+    from tapchanger_serving.build.measurement import Measurement
+
+    started = time.monotonic()
+    report = Measurement.prepare(request, places).report()
+    durations.remember(places, "measure", time.monotonic() - started)
+    taken = durations.recall(places)
+    report = report.model_copy(update={"seconds": round(sum(taken.values()), 1)})
+    store.write_report(places, request.name, report)
+    log.info("stored engine", artifact=report.artifact, why=report.why, seconds=taken)
+    return report_text(report)
+
+
+def _require_hardware(request: BuildRequest) -> None:
+    found = probe()
+    if found != request.hardware:
+        msg = f"the engine is for {request.hardware.dumps()}, and this node is {found.dumps()}"
+        raise WrongNodeError(msg)

@@ -1,0 +1,120 @@
+"""The store: artifacts by the digest of their manifest, reports by the name of their build.
+
+Everything is written beside its place and renamed into it, so a reader never sees half of anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tapchanger_serving.build.digest import copy_hashed, file_sha256
+from tapchanger_serving.build.places import Places
+from tapchanger_serving.contract.artifact import MANIFEST, Artifact, ArtifactFile
+from tapchanger_serving.contract.messages import BuildReport
+
+
+def artifact_folder(places: Places, digest: str) -> Path:
+    """Where the artifact `sha256:<hex>` lies."""
+    return places.store / "artifacts" / digest.replace(":", "-")
+
+
+def write_artifact(places: Places, files: Mapping[str, Path], manifest: Artifact) -> tuple[str, int]:
+    """Stores the files under their names together with `manifest`, whose `files` are filled in here.
+
+    Returns the artifact's digest and its size in bytes. A valid artifact with the same content is left as it is.
+    """
+    parent = places.store / "artifacts"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=parent))
+    try:
+        entries = [_take(name, source, folder / name) for name, source in sorted(files.items())]
+        complete = manifest.model_copy(update={"files": tuple(entries)})
+        text = complete.dumps().encode()
+        digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+        _write_synced(folder / MANIFEST, text)
+        _publish(folder, artifact_folder(places, digest), digest)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return digest, len(text) + sum(entry.size_bytes for entry in entries)
+
+
+def valid_artifact(folder: Path, digest: str) -> bool:
+    """Whether `folder` holds the artifact with this digest, complete and unaltered."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file() or f"sha256:{file_sha256(manifest)}" != digest:
+        return False
+    try:
+        artifact = Artifact.model_validate_json(manifest.read_bytes())
+    except ValidationError:
+        return False
+    return all(_intact(folder / entry.path, entry) for entry in artifact.files)
+
+
+def write_report(places: Places, name: str, report: BuildReport) -> None:
+    """Stores the complete report of the build `name`."""
+    target = places.report(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+    os.close(handle)
+    _write_synced(Path(temporary), report.dumps().encode())
+    Path(temporary).chmod(0o644)
+    Path(temporary).replace(target)
+    _sync(target.parent)
+
+
+def finished(places: Places, name: str) -> BuildReport | None:
+    """The stored report of the build `name`, if its artifact is still valid."""
+    path = places.report(name)
+    if not path.is_file():
+        return None
+    try:
+        report = BuildReport.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None
+    return report if valid_artifact(artifact_folder(places, report.artifact), report.artifact) else None
+
+
+def _take(name: str, source: Path, target: Path) -> ArtifactFile:
+    sha256 = copy_hashed(source, target)
+    target.chmod(0o644)
+    _sync(target)
+    return ArtifactFile(path=name, sha256=sha256, size_bytes=target.stat().st_size)
+
+
+def _publish(folder: Path, target: Path, digest: str) -> None:
+    if valid_artifact(target, digest):
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    folder.chmod(0o755)
+    _sync(folder)
+    try:
+        folder.rename(target)
+    except OSError:
+        # Another build may have published the same content in the meantime, which is as good.
+        if not valid_artifact(target, digest):
+            raise
+    _sync(target.parent)
+
+
+def _intact(path: Path, entry: ArtifactFile) -> bool:
+    return path.is_file() and path.stat().st_size == entry.size_bytes and file_sha256(path) == entry.sha256
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
