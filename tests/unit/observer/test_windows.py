@@ -37,7 +37,9 @@ def filled(requests: list[Request], limits: Limits | None = None) -> Windows:
 
 
 def everything(windows: Windows) -> Bucket:
-    return windows.window(KEY.namespace, KEY.deployment, 0, START + 10_000).get(KEY.revision, Bucket.watching(THRESHOLDS))
+    return windows.window(KEY.namespace, KEY.deployment, 0, START + 10_000).get(
+        KEY.revision, Bucket.watching(THRESHOLDS)
+    )
 
 
 def counts(bucket: Bucket) -> tuple[object, ...]:
