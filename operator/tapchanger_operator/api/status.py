@@ -146,5 +146,6 @@ class TransformerDeploymentStatus(StatusModel):
     slo: SloStatus | None = None
 
     def wire(self) -> dict[str, Any]:
-        """As the status subresource has it; unset fields are left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """As the status subresource has it; unset fields and empty lists are left out."""
+        wire = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return {key: value for key, value in wire.items() if value != []}

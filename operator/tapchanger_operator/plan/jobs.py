@@ -26,6 +26,9 @@ BUILD_STEPS = ("fetch", "export", "measure")
 _COMMAND = ["python3", "-m", "tapchanger_serving.build"]
 _INSPECT_DEADLINE_SECONDS = 1800
 _BUILD_DEADLINE_SECONDS = 6 * 3600
+_INSPECT_KEPT_SECONDS = 120
+"""A finished inspection goes after this time; one that failed is then made again."""
+_BUILD_KEPT_SECONDS = 3600
 
 
 def inspect_job(owner: Owner, spec: TransformerDeploymentSpec, images: Images) -> Manifest:
@@ -41,6 +44,7 @@ def inspect_job(owner: Owner, spec: TransformerDeploymentSpec, images: Images) -
         claim_names=claims(spec),
         where=placement(spec.serving.template),
         deadline=_INSPECT_DEADLINE_SECONDS,
+        kept=_INSPECT_KEPT_SECONDS,
     )
 
 
@@ -71,6 +75,7 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         claim_names=claims(spec),
         where=spec.placement,
         deadline=_BUILD_DEADLINE_SECONDS,
+        kept=_BUILD_KEPT_SECONDS,
     )
 
 
@@ -96,6 +101,7 @@ def _job(
     claim_names: Sequence[str],
     where: Manifest,
     deadline: int,
+    kept: int,
 ) -> Manifest:
     own_labels = labels(owner, component)
     mounts = [
@@ -139,6 +145,7 @@ def _job(
         "spec": {
             "backoffLimit": 2,
             "activeDeadlineSeconds": deadline,
+            "ttlSecondsAfterFinished": kept,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {
                 "rules": [

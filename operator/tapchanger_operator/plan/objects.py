@@ -36,10 +36,11 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
     owner, spec = snapshot.owner, snapshot.spec
     split = envoy.Split(state.weights())
     files = envoy.files(owner, split, settings)
+    pull_secrets = spec.serving.template.image_pull_secrets
     owned: list[Manifest] = [
         router.config_map(owner, files),
         router.service(owner),
-        router.deployment(owner, spec.router, files["bootstrap.json"], settings.images),
+        router.deployment(owner, spec.router, files["bootstrap.json"], settings.images, pull_secrets),
         network.router_policy(owner),
         network.server_policy(owner),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tapchanger_operator import names
 from tapchanger_operator.api.spec import RouterSpec
@@ -65,7 +65,9 @@ def disruption_budget(owner: Owner) -> Manifest:
     }
 
 
-def deployment(owner: Owner, spec: RouterSpec, bootstrap: str, images: Images) -> Manifest:
+def deployment(
+    owner: Owner, spec: RouterSpec, bootstrap: str, images: Images, pull_secrets: Sequence[Manifest] = ()
+) -> Manifest:
     """Envoy pods. They restart only when the bootstrap, the image or the resources change."""
     own_labels = labels(owner, names.COMPONENT_ROUTER)
     probe: Manifest = {"httpGet": {"path": "/ready", "port": "health"}, "periodSeconds": 2, "failureThreshold": 3}
@@ -114,6 +116,7 @@ def deployment(owner: Owner, spec: RouterSpec, bootstrap: str, images: Images) -
                     "securityContext": POD_SECURITY,
                     "terminationGracePeriodSeconds": 45,
                     "topologySpreadConstraints": spread(own_labels),
+                    **({"imagePullSecrets": list(pull_secrets)} if pull_secrets else {}),
                     "containers": [container],
                     "volumes": [
                         {"name": "config", "configMap": {"name": names.router(owner.name)}},

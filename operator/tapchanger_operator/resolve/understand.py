@@ -48,8 +48,9 @@ def understand(snapshot: Snapshot, images: Images) -> Resolution:
 def _model(snapshot: Snapshot) -> tuple[ModelStatus | None, OperatorError | None]:
     """The model as status remembers it, or as the inspecting Job answers."""
     spec, key = snapshot.spec, inspection_key(snapshot.spec)
-    if snapshot.status.model and snapshot.status.model.key == key:
-        return snapshot.status.model, None
+    known = snapshot.status.model
+    if known and known.key == key and not _has_changed_since(snapshot, known):
+        return known, None
     job = snapshot.inspection
     if job is None or job.phase in ("Pending", "Running"):
         return None, _still_inspecting(snapshot, job)
@@ -64,6 +65,12 @@ def _model(snapshot: Snapshot) -> tuple[ModelStatus | None, OperatorError | None
     if failure is None:
         return None, UserError(reasons.INSPECTION_FAILED, "the inspecting Job failed without a message")
     return None, UserError(failure.reason, sentence(failure.message, failure.remedy, failure.field))
+
+
+def _has_changed_since(snapshot: Snapshot, known: ModelStatus) -> bool:
+    """Whether the build found other content at the address than the inspection did: then it is inspected again."""
+    builds = [b for b in snapshot.builds.values() if b.spec.model.digest == known.digest and b.status.phase == "Failed"]
+    return any(c.reason == reasons.DIGEST_MISMATCH for b in builds for c in b.status.conditions)
 
 
 def _still_inspecting(snapshot: Snapshot, job: JobState | None) -> OperatorError:

@@ -69,7 +69,7 @@ def _succeeded(before: EngineBuildStatus, job: JobState, generation: int, now: f
     engine = f"{report.runtime}/{report.precision}"
     parts = [
         condition(reasons.READY, "True", reasons.BUILD_READY, report.why),
-        condition(reasons.STALLED, "False", reasons.BUILD_READY),
+        condition(reasons.STALLED, "False", reasons.NOT_STALLED),
     ]
     return EngineBuildStatus(
         observed_generation=generation,

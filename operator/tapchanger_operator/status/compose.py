@@ -222,7 +222,7 @@ def _stalled(situation: Situation) -> Condition:
     if state.canary and state.canary.paused:
         remedy = "send it requests, change the spec, or set rollout.analysis.onInconclusive"
         return condition(reasons.STALLED, "True", reasons.CANARY_PAUSED, f"{_canary_sentence(situation)}; {remedy}")
-    return condition(reasons.STALLED, "False", reasons.STABLE)
+    return condition(reasons.STALLED, "False", reasons.NOT_STALLED)
 
 
 def _ready(situation: Situation, parts: Sequence[Condition]) -> Condition:

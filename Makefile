@@ -1,0 +1,77 @@
+# tapchanger. `make demo` shows the main job, `make test` runs everything; each sets up all that it needs.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+export TAPCHANGER_HOME ?= $(HOME)/.cache/tapchanger
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := $(TAPCHANGER_HOME)/tools/bin/uv
+export PATH := $(TAPCHANGER_HOME)/bin:$(PATH)
+SOURCES := operator serving dev examples tests
+
+.PHONY: help demo test check unit integration e2e generate golden cluster-up cluster-down cluster-status images models venv lock clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: venv ## The main job, from nothing to a canary that is rolled back
+	@$(PY) -m dev.demo
+
+test: check unit integration e2e ## Every test, the end-to-end ones on a real cluster included
+
+venv: $(VENV)/.done ## The development environment, from locked requirements
+$(VENV)/.done: requirements/dev.txt pyproject.toml
+	@echo "== development environment (a few minutes the first time: PyTorch is large)"
+	[ -x $(UV) ] || { python3 -m venv $(TAPCHANGER_HOME)/tools && $(TAPCHANGER_HOME)/tools/bin/pip install --quiet --require-hashes -r requirements/tools.txt; }
+	[ -x $(PY) ] || $(UV) venv --quiet --python 3.11 $(VENV)
+	$(UV) pip sync --quiet --python $(VENV) --require-hashes requirements/dev.txt
+	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
+	touch $@
+
+check: venv ## Format, lint, types, import layers, generated files
+	@$(VENV)/bin/ruff format --check --quiet $(SOURCES)
+	$(VENV)/bin/ruff check --quiet $(SOURCES)
+	$(VENV)/bin/mypy --no-error-summary
+	$(VENV)/bin/lint-imports --no-logo 2>&1 | tail -n 4
+	$(PY) -m tapchanger_operator.api.crd --check
+	echo "check: ok"
+
+unit: venv $(TAPCHANGER_HOME)/bin/helm ## Unit and golden tests
+	@$(PY) -m pytest tests/unit
+
+$(TAPCHANGER_HOME)/bin/helm:
+	@python3 -m dev.cluster tools
+
+integration: venv ## Real Envoy, real engines, real Triton, without a cluster
+	@$(PY) -m pytest tests/integration
+
+e2e: venv ## The whole thing on a real cluster
+	@$(PY) -m pytest tests/e2e
+
+generate: venv ## Writes the CRDs from the API types
+	@$(PY) -m tapchanger_operator.api.crd
+
+golden: venv ## Rewrites the golden files; read the diff before you commit it
+	@UPDATE_GOLDEN=1 $(PY) -m pytest tests/unit
+
+cluster-up: ## A real single-node Kubernetes on this machine (needs root)
+	@python3 -m dev.cluster up
+
+cluster-down: ## Stops it and removes its state
+	@python3 -m dev.cluster down
+
+cluster-status: ## How it is
+	@python3 -m dev.cluster status
+
+images: cluster-up ## Builds the container images and pushes them to the cluster's registry
+	@python3 -m dev.images build
+
+models: venv ## The example checkpoints and the ones that tests use
+	@$(PY) -m dev.fixtures $(TAPCHANGER_HOME)/models
+
+lock: ## Locks the requirements of each image
+	@requirements/compile.sh
+
+clean: ## Removes what was made in the checkout
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
