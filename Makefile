@@ -35,6 +35,7 @@ check: venv ## Format, lint, types, import layers, generated files
 	$(VENV)/bin/mypy --no-error-summary
 	$(VENV)/bin/lint-imports --no-logo 2>&1 | tail -n 4
 	$(PY) -m tapchanger_operator.api.crd --check
+	$(PY) -m tapchanger_operator.api.reference --check
 	echo "check: ok"
 
 unit: venv $(TAPCHANGER_HOME)/bin/helm ## Unit and golden tests
@@ -49,8 +50,9 @@ integration: venv ## Real Envoy, real engines, real Triton, without a cluster
 e2e: venv ## The whole thing on a real cluster
 	@$(PY) -m pytest tests/e2e
 
-generate: venv ## Writes the CRDs from the API types
+generate: venv ## Writes the CRDs and the reference of reasons from the API types
 	@$(PY) -m tapchanger_operator.api.crd
+	$(PY) -m tapchanger_operator.api.reference
 
 golden: venv ## Rewrites the golden files; read the diff before you commit it
 	@UPDATE_GOLDEN=1 $(PY) -m pytest tests/unit
