@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -91,24 +92,33 @@ def remove_tables() -> None:
             _run(["nft", "delete", "table", *table.split()])
 
 
-def check_listeners(components: Collection[str]) -> None:
+def check_listeners(components: Collection[str], patience: float = 5.0) -> None:
     """Refuses to start while a stranger listens where one of `components` will.
+
+    A killed process is a zombie while its threads still let go of its sockets, hence `patience` seconds.
 
     Raises:
         ClusterError: names the port and the process that holds it.
     """
+    deadline = time.monotonic() + patience
     for address, port, component in network.LISTENERS:
-        if component not in components:
-            continue
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
+        while component in components and (problem := _bind_problem(address, port)):
+            if time.monotonic() > deadline:
+                holder = processes.listener(port)
                 raise ClusterError(
-                    f"{component} needs {address}:{port}, but {processes.listener(port)} has it ({error.strerror}):"
-                    " end that first"
-                ) from error
+                    f"{component} needs {address}:{port}, but {holder} has it ({problem}): end that first"
+                )
+            time.sleep(0.1)
+
+
+def _bind_problem(address: str, port: int) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dev.cluster.errors import ClusterError
 
 PROC = Path("/proc")
 LOG_LIMIT = 64 * 1024 * 1024
+END_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -118,35 +120,24 @@ def leftovers(cluster: Path) -> tuple[procfs.Process, ...]:
     return tuple(process for process in running() if procfs.is_ours(process, cluster))
 
 
-def end(targets: Iterable[tuple[int, int]], *, grace: float, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Ends processes, given as (pid, start time): SIGTERM, `grace` seconds, SIGKILL.
+def end(targets: Iterable[tuple[int, int]], *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Kills processes, given as (pid, start time), and waits until they are gone.
+
+    Nothing here needs a farewell: whatever is worth keeping survives SIGKILL, or it would not survive a crash either.
 
     Raises:
-        ClusterError: one is still there five seconds after SIGKILL (it hangs in the kernel).
+        ClusterError: one is still there after `END_SECONDS` (it hangs in the kernel).
     """
-    left = _signal(tuple(targets), signal.SIGTERM if grace > 0 else signal.SIGKILL)
-    for number, seconds in ((None, grace), (signal.SIGKILL, 5.0)):
-        if number is not None:
-            left = _signal(left, number)
-        deadline = time.monotonic() + seconds
-        while left and time.monotonic() < deadline:
-            sleep(0.02)
-            left = tuple(target for target in left if start_time(target[0]) == target[1])
+    left = tuple(target for target in targets if start_time(target[0]) == target[1])
+    for pid, _ in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + END_SECONDS
+    while left and time.monotonic() < deadline:
+        sleep(0.02)
+        left = tuple(target for target in left if start_time(target[0]) == target[1])
     if left:
         raise ClusterError(f"processes {[pid for pid, _ in left]} do not end, not even by SIGKILL: restart the machine")
-
-
-def _signal(targets: Iterable[tuple[int, int]], number: signal.Signals) -> tuple[tuple[int, int], ...]:
-    reached = []
-    for pid, started in targets:
-        if start_time(pid) != started:
-            continue
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
-        reached.append((pid, started))
-    return tuple(reached)
 
 
 def listener(port: int) -> str:

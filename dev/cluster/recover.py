@@ -86,7 +86,7 @@ def end_everything(paths: Paths) -> int:
         if not found:
             return len(ended)
         ended.update(process.pid for process in found)
-        processes.end([(process.pid, process.started) for process in found], grace=0)
+        processes.end([(process.pid, process.started) for process in found])
     raise ClusterError(f"processes below {paths.cluster} keep coming back; does something restart them?")
 
 

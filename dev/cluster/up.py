@@ -129,7 +129,7 @@ def _end_unwanted(paths: Paths, parts: Sequence[Component]) -> set[str]:
     programs = {Path(part.argv[0]).name for part in parts}
     found = processes.leftovers(paths.cluster)
     pids = set(recover.strays(found, recorded, programs))
-    processes.end([(process.pid, process.started) for process in found if process.pid in pids], grace=5)
+    processes.end([(process.pid, process.started) for process in found if process.pid in pids])
     return set(current)
 
 

@@ -29,7 +29,7 @@ from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import Silence, Snapshot
 from tapchanger_operator.status import builds as build_status
 from tapchanger_operator.status.compose import Situation, compose, refused_spec
-from tapchanger_operator.telemetry import ROLLOUTS
+from tapchanger_operator.telemetry import EVENTS
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def _tell(tools: Tools, owner: Owner, changes: tuple[Change, ...], now: float) -
         level = logging.WARNING if change.kind == "Warning" else logging.INFO
         fields = {"kind": owner.kind, "namespace": owner.namespace, "object": owner.name, "reason": change.reason}
         log.log(level, change.message, extra=fields)
-        ROLLOUTS.labels(owner.namespace, owner.name, change.reason).inc()
+        EVENTS.labels(owner.kind, owner.namespace, owner.name, change.reason).inc()
         tools.kube.create(event(owner, change, now, tools.settings.identity))
 
 

@@ -20,9 +20,7 @@ PASS_SECONDS: Final = Histogram(
 )
 QUEUE_DEPTH: Final = Gauge("tapchanger_workqueue_depth", "Objects that wait for a pass.")
 LEADING: Final = Gauge("tapchanger_leader", "1 where this replica holds the Lease.")
-ROLLOUTS: Final = Counter(
-    "tapchanger_rollout_events_total", "What happened to rollouts.", ["namespace", "deployment", "reason"]
-)
+EVENTS: Final = Counter("tapchanger_events_total", "What happened to objects.", ["kind", "namespace", "name", "reason"])
 
 TRACER: Final = trace.get_tracer("tapchanger.operator")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def entries() -> list[tuple[str, str, str]]:
     """(constant, value, meaning) of every condition type and reason, in the order of the source."""
     body = ast.parse(Path(reasons.__file__).read_text()).body
     found = []
-    for statement, after in zip(body, body[1:], strict=False):
+    for statement, after in itertools.pairwise(body):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
         if not isinstance(after, ast.Expr) or not isinstance(after.value, ast.Constant):

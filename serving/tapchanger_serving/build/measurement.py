@@ -17,7 +17,7 @@ from tapchanger_serving.build.failures import GATES_FIELD, StepError
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.textset import Encoded, compared, load_texts
 from tapchanger_serving.build.torch_model import load_torch
-from tapchanger_serving.build.trial import Trial, attempt
+from tapchanger_serving.build.trial import Trial, attempt, with_best_threads
 from tapchanger_serving.contract.artifact import Artifact
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Candidate, GateResult, Shapes, Timing
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
@@ -90,11 +90,11 @@ class Measurement:
 
     def _timed(self, trials: list[Trial]) -> tuple[list[Candidate], float]:
         """The candidates with their speed, and PyTorch's speed at the reference point."""
-        torch_model = load_torch(self.places.checkpoint, self.request.task)
-        runners = {trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None}
-        runners[_TORCH] = torch_model.run
         batch, tokens = timing.reference_point(self._shapes)
-        many = timing.interleave(runners, timing.full_batch(self.texts, batch, tokens), _COMPARE_SPEED)
+        feeds = timing.full_batch(self.texts, batch, tokens)
+        runners = {trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None}
+        runners[_TORCH] = with_best_threads(load_torch(self.places.checkpoint, self.request.task).on, feeds).run
+        many = timing.interleave(runners, feeds, _COMPARE_SPEED)
         single = timing.interleave(runners, timing.full_batch(self.texts, 1, tokens), _COMPARE_SPEED)
         speeds = {name: batch / timing.median(seconds) for name, seconds in many.items()}
         delays = {name: timing.median(seconds) * 1e3 for name, seconds in single.items()}

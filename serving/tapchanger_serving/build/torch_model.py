@@ -42,13 +42,19 @@ class Headed(torch.nn.Module):
 
 
 class TorchModel:
-    """PyTorch eager in fp32 with every core that the container may use."""
+    """PyTorch eager in fp32; `threads` 0 means every core that the container may use."""
 
-    def __init__(self, headed: Headed) -> None:
+    def __init__(self, headed: Headed, threads: int = 0) -> None:
         self.headed = headed
+        self.threads = threads
+
+    def on(self, threads: int) -> TorchModel:
+        """The same model on another number of threads."""
+        return TorchModel(self.headed, threads)
 
     def run(self, feeds: Tensors) -> npt.NDArray[np.float32]:
         """One forward pass."""
+        torch.set_num_threads(self.threads or allowed_cpus())
         with torch.inference_mode():
             output: npt.NDArray[np.float32] = self.headed(*(torch.from_numpy(feeds[name]) for name in self.headed.inputs)).numpy()
         return output
@@ -60,7 +66,6 @@ def load_torch(folder: Path, task: str, *, attention: str = "sdpa") -> TorchMode
     Raises `CheckpointIncomplete` when weights that the task needs are missing, `ModelUnsupported` when transformers can't
     build the architecture. `attention` "eager" gives the plainest graph, "sdpa" the fastest PyTorch.
     """
-    torch.set_num_threads(allowed_cpus())
     torch.manual_seed(0)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

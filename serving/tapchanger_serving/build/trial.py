@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from tapchanger_serving.build import log, timing
 from tapchanger_serving.build.answers import Fidelity, Floats, answers, compare
@@ -54,27 +56,47 @@ def attempt(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, fee
 
 def _tried(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, feeds: Tensors) -> Trial:
     spec = recipe.make(bench)
-    spec, engine = _with_best_threads(spec, feeds)
+    opened = with_best_threads(lambda threads: _Opened(replace(spec, threads=threads)), feeds)
     batch, tokens = next(iter(feeds.values())).shape
     return Trial(
         recipe,
-        spec,
-        engine,
-        compare(answers(engine.run, texts, bench.model), reference, bench.model.task),
-        engine_memory_mib(spec, batch, tokens),
+        opened.spec,
+        opened.engine,
+        compare(answers(opened.run, texts, bench.model), reference, bench.model.task),
+        engine_memory_mib(opened.spec, batch, tokens),
     )
 
 
-def _with_best_threads(spec: EngineSpec, feeds: Tensors) -> tuple[EngineSpec, Engine]:
-    """Small models are sometimes faster on one core than on all: both are tried, and all cores win a draw."""
-    every = open_engine(spec)
-    if spec.runtime == "tensorrt" or allowed_cpus() == 1:
-        return spec, every
-    single_spec = replace(spec, threads=1)
-    single = open_engine(single_spec)
+class Threaded(Protocol):
+    """Something that runs on a fixed number of threads."""
+
+    def run(self, feeds: Tensors) -> Floats:
+        """One forward pass."""
+        ...
+
+
+class _Opened:
+    """An open engine together with how it was opened."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.engine = open_engine(spec)
+
+    def run(self, feeds: Tensors) -> Floats:
+        return self.engine.run(feeds)
+
+
+ThreadedT = TypeVar("ThreadedT", bound=Threaded)
+
+
+def with_best_threads(make: Callable[[int], ThreadedT], feeds: Tensors) -> ThreadedT:
+    """Small models are sometimes faster on one core than on all: both are tried, and all cores (0) win a draw.
+
+    PyTorch gets the same chance as the engines, so that its speed is a fair baseline.
+    """
+    every = make(0)
+    if allowed_cpus() == 1:
+        return every
+    single = make(1)
     taken = timing.interleave({"every": every.run, "single": single.run}, feeds, _BRIEF)
-    if timing.median(taken["single"]) < timing.median(taken["every"]):
-        every.close()
-        return single_spec, single
-    single.close()
-    return spec, every
+    return single if timing.median(taken["single"]) < timing.median(taken["every"]) else every

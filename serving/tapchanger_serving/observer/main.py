@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+import grpc.aio
 from aiohttp import web
 
 from tapchanger_serving.observer import api, logs, metrics, otlp_grpc, otlp_http, settings, snapshot
@@ -34,7 +35,7 @@ class Observer:
         self.windows = load(options, clock)
         self.ingest = Ingest(self.windows, clock)
         self._clock = clock
-        self._grpc = otlp_grpc.server(self.ingest, options.max_payload_bytes)
+        self._grpc: grpc.aio.Server | None = None
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = False
@@ -51,6 +52,7 @@ class Observer:
         self.ports["http"] = await self._serve(
             otlp_http.application(self.ingest, options.max_payload_bytes), options.http_port, auto_decompress=False
         )
+        self._grpc = otlp_grpc.server(self.ingest, options.max_payload_bytes)
         self.ports["grpc"] = self._grpc.add_insecure_port(f"{options.host}:{options.grpc_port}")
         await self._grpc.start()
         self._tasks.append(asyncio.create_task(self._every(lambda: TIDY_SECONDS, self._tidy)))
@@ -65,7 +67,11 @@ class Observer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._grpc.stop(GRACE_SECONDS)
+        if self._grpc is not None:
+            await self._grpc.stop(GRACE_SECONDS)
+            # Its destructor schedules work on the event loop, so it must run while there is one.
+            self._grpc = None
+            await asyncio.sleep(0)
         for runner in self._runners:
             await runner.cleanup()
         if self.options.state is not None:

@@ -99,9 +99,9 @@ def test_a_record_is_alive_only_with_its_start_time_and_boot(sleeper: subprocess
 
 def test_ending_spares_a_process_that_got_a_recycled_pid(sleeper: subprocess.Popen[bytes]) -> None:
     record = record_of(sleeper.pid)
-    processes.end([(record.pid, record.started + 1)], grace=0)
+    processes.end([(record.pid, record.started + 1)])
     assert processes.is_alive(record)
-    processes.end([(record.pid, record.started)], grace=0)
+    processes.end([(record.pid, record.started)])
     assert not processes.is_alive(record)
 
 
@@ -111,10 +111,11 @@ def test_a_started_process_is_recorded_and_logs(tmp_path: Path) -> None:
         environment={"GREETING": "hello", "PATH": os.environ["PATH"]},
     )  # fmt: skip
     try:
+        assert (tmp_path / "spoken").read_text() == "done\n"
         assert processes.read_record(tmp_path, "talker") == record
         assert os.getsid(record.pid) == record.pid
     finally:
-        processes.end([(record.pid, record.started)], grace=5)
+        processes.end([(record.pid, record.started)])
         os.waitpid(record.pid, 0)
     assert (tmp_path / "talker.log").read_text() == "hello\n"
     assert json.loads((tmp_path / "talker.json").read_text())["pid"] == record.pid
