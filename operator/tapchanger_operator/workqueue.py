@@ -24,8 +24,9 @@ def backoff(failures: int) -> float:
 class WorkQueue(Generic[Key]):
     """Runs `handle` for each key that is due. `clock` gives monotonic seconds.
 
-    `handle` returns the seconds until the key's next pass, or None where there is none. An exception counts as a failure: the key comes
-    back after a back-off, and the others are not held up. Adding a key again brings its pass forward, never back.
+    `handle` returns the seconds until the key's next pass, or None where there is none. An exception counts as a
+    failure: the key comes back after a back-off, and the others are not held up.
+    Adding a key again brings its pass forward, never back.
     """
 
     def __init__(self, handle: Callable[[Key], Awaitable[float | None]], clock: Callable[[], float]) -> None:

@@ -53,7 +53,10 @@ def _mark(live: Mapping[str, Any]) -> str:
 
 
 def converge(kube: Kube, applied: Applied, snapshot: Snapshot, plan: Plan) -> None:
-    """Applies `plan`, tells the routers, then deletes what is not planned. Raises UserError where the cluster refuses an object."""
+    """Applies `plan`, tells the routers, then deletes what is not planned.
+
+    Raises UserError where the cluster refuses an object.
+    """
     manager = f"{names.MANAGER}-{snapshot.owner.uid[:8]}"
     for manifest in plan.shared:
         _apply_shared(kube, applied, snapshot, manifest, manager)

@@ -161,7 +161,8 @@ def _start(policy: RolloutSpec, state: State, canary: CanaryStatus, seen: Server
     """Before the first step: wait for the servers, then for the routers to know them."""
     if not seen.available:
         if now - unix(canary.created_at) > READY_DEADLINE_SECONDS:
-            message = f"its servers were not ready after {READY_DEADLINE_SECONDS / 60:.0f} minutes: {seen.trouble or 'no reason known'}"
+            waited = f"{READY_DEADLINE_SECONDS / 60:.0f} minutes"
+            message = f"its servers were not ready after {waited}: {seen.trouble or 'no reason known'}"
             return _reject(state, reasons.CANARY_NOT_READY, message, now)
         return Outcome(replace(state, canary=canary.model_copy(update={"available_at": None})))
     if canary.available_at is None:
@@ -197,7 +198,8 @@ def _judge(policy: RolloutSpec, state: State, canary: CanaryStatus, judgement: J
     if canary.paused:
         return Outcome(state)
     paused = replace(state, canary=canary.model_copy(update={"paused": True}))
-    message = f"canary {canary.revision} waits at {canary.weight} %: undecided after {policy.analysis.timeout}: {judgement.message}"
+    late = f"undecided after {policy.analysis.timeout}: {judgement.message}"
+    message = f"canary {canary.revision} waits at {canary.weight} %: {late}"
     return Outcome(paused, (Change("Warning", reasons.CANARY_PAUSED, message),))
 
 
@@ -259,7 +261,8 @@ def _reject(state: State, reason: str, message: str, now: float, first_bad: floa
     kept = (*state.rejected, rejection)[-REJECTED_KEPT:]
     after = replace(_retire(state, canary, now), canary=None, rejected=kept)
     stable = state.stable.revision if state.stable else "nothing"
-    text = f"canary {canary.revision} ({canary.uri}) was rolled back at {canary.weight} %, {stable} serves all requests: {message}"
+    at = f"canary {canary.revision} ({canary.uri}) was rolled back at {canary.weight} %"
+    text = f"{at}, {stable} serves all requests: {message}"
     return Outcome(after, (Change("Warning", reasons.ROLLED_BACK, text),))
 
 

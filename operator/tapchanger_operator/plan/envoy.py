@@ -18,6 +18,7 @@ from tapchanger_serving.contract import names as contract
 CONFIG_DIR: Final = "/etc/envoy"
 ADMIN_PORT: Final = 9901
 _TYPE: Final = "type.googleapis.com/"
+_MONITORS: Final = f"{_TYPE}envoy.extensions.resource_monitors"
 _PROTOCOLS: Final = {"grpc": contract.GRPC_PORT, "http": contract.HTTP_PORT}
 _REQUEST_TIMEOUT: Final = "60s"
 
@@ -89,7 +90,7 @@ def bootstrap(owner: Owner, settings: Settings) -> Manifest:
                 {
                     "name": "envoy.resource_monitors.global_downstream_max_connections",
                     "typed_config": {
-                        "@type": f"{_TYPE}envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        "@type": f"{_MONITORS}.downstream_connections.v3.DownstreamConnectionsConfig",
                         "max_active_downstream_connections": 20000,
                     },
                 }

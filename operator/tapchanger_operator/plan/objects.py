@@ -22,8 +22,8 @@ from tapchanger_operator.snapshot import Snapshot
 class Plan:
     """`owned` objects belong to the deployment alone, and others of their kinds that it has are deleted.
 
-    `shared` objects have several owners: each applies them under a field manager of its own. `router_config` is the hash that every
-    router pod must have been told.
+    `shared` objects have several owners: each applies them under a field manager of its own.
+    `router_config` is the hash that every router pod must have been told.
     """
 
     owned: tuple[Manifest, ...]

@@ -29,7 +29,8 @@ def understand(snapshot: Snapshot, images: Images) -> Resolution:
     spec = snapshot.spec
     if snapshot.missing_claims:
         claims = ", ".join(snapshot.missing_claims)
-        message = f"there is no PersistentVolumeClaim {claims} in namespace {snapshot.owner.namespace}; create it or change the address"
+        where = f"{claims} in namespace {snapshot.owner.namespace}"
+        message = f"there is no PersistentVolumeClaim {where}; create it or change the address"
         return Resolution(problem=UserError(reasons.CLAIM_MISSING, f"spec.model.uri {spec.model.uri}: {message}"))
     model, problem = _model(snapshot)
     if model is None:
@@ -58,7 +59,8 @@ def _model(snapshot: Snapshot) -> tuple[ModelStatus | None, OperatorError | None
         try:
             inspection = Inspection.model_validate_json(job.answer or "")
         except ValidationError as problem:
-            message = f"the inspecting Job's answer can't be read: {problem.error_count()} errors; are operator and builder of one release?"
+            why = f"{problem.error_count()} errors; are operator and builder of one release?"
+            message = f"the inspecting Job's answer can't be read: {why}"
             return None, UserError(reasons.INSPECTION_FAILED, message)
         return ModelStatus(uri=spec.model.uri, digest=inspection.digest, key=key, inspection=inspection), None
     failure = job.failure
