@@ -104,12 +104,14 @@ def _job(
     kept: int,
 ) -> Manifest:
     own_labels = labels(owner, component)
+    # A claim's name may have dots, a volume's may not.
+    sources = {f"claim-{index}": claim for index, claim in enumerate(claim_names)}
     mounts = [
         mount("store", contract.STORE_DIR),
         mount("work", contract.WORK_DIR),
         mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
         mount("shm", "/dev/shm"),  # noqa: S108 - a volume of the pod's own
-        *[mount(f"claim-{claim}", f"{contract.CLAIMS_DIR}/{claim}", read_only=True) for claim in claim_names],
+        *[mount(volume, f"{contract.CLAIMS_DIR}/{claim}", read_only=True) for volume, claim in sources.items()],
         *where.get("volumeMounts", []),
     ]
     for container in containers:
@@ -122,8 +124,8 @@ def _job(
         empty_dir("tmp"),
         empty_dir("shm", memory=True, size="1Gi"),
         *[
-            {"name": f"claim-{claim}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
-            for claim in claim_names
+            {"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+            for volume, claim in sources.items()
         ],
         *where.get("volumes", []),
     ]
