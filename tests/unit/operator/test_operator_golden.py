@@ -1,0 +1,148 @@
+"""What `plan` renders against tests/golden/operator. `UPDATE_GOLDEN=1 pytest tests/unit/operator` rewrites it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tapchanger_operator.decide.rollout import Change
+from tapchanger_operator.events import event
+from tapchanger_operator.names import Owner
+from tapchanger_operator.plan import envoy, jobs, network, objects, router, server, store
+from tapchanger_operator.resolve.identity import RevisionContent, build_name, engine_build, revision
+from tapchanger_operator.settings import Store
+from tests.support import golden
+from tests.support.samples import IMAGES, OWNER, SETTINGS, full_spec, inspection, spec
+
+FOLDER = golden.GOLDEN / "operator"
+
+SPEC, FULL = spec(), full_spec()
+BUILD, FULL_BUILD = (engine_build(s, inspection(), IMAGES.builder) for s in (SPEC, FULL))
+BUILDER = Owner("EngineBuild", build_name(BUILD), OWNER.namespace, "99999999-2222-3333-4444-555555555555")
+FULL_BUILDER = Owner("EngineBuild", build_name(FULL_BUILD), OWNER.namespace, BUILDER.uid)
+ARTIFACT = "sha256:" + "c" * 64
+SPLIT = envoy.Split({"aaaaaaaaaa": 75, "bbbbbbbbbb": 25, "cccccccccc": 0})
+
+
+def _content(of: Any, build: Any) -> RevisionContent:
+    return revision(of, build, build_name(build), ARTIFACT, "openvino", IMAGES.server)
+
+
+CONTENT, FULL_CONTENT = _content(SPEC, BUILD), _content(FULL, FULL_BUILD)
+
+
+def _file(name: str, split: envoy.Split = SPLIT) -> str:
+    text = envoy.files(OWNER, split, SETTINGS)[name]
+    return json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
+
+
+CASES: dict[str, Callable[[], str]] = {
+    "inspect-job.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, SPEC, IMAGES)),
+    "inspect-job.full.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, FULL, IMAGES)),
+    "build-job.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, BUILD, IMAGES)),
+    "build-job.full.yaml": lambda: golden.dumped(jobs.build_job(FULL_BUILDER, FULL_BUILD, IMAGES)),
+    "engine-build.yaml": lambda: golden.dumped(objects.engine_build(OWNER, build_name(BUILD), BUILD)),
+    "engine-build.full.yaml": lambda: golden.dumped(objects.engine_build(OWNER, build_name(FULL_BUILD), FULL_BUILD)),
+    "server-revision.yaml": lambda: golden.dumped(server.revision_object(OWNER, CONTENT)),
+    "server-revision.full.yaml": lambda: golden.dumped(server.revision_object(OWNER, FULL_CONTENT)),
+    "server-service.yaml": lambda: golden.dumped(server.service(OWNER, CONTENT.revision)),
+    "server-deployment.yaml": lambda: golden.dumped(server.deployment(OWNER, CONTENT, 1, SETTINGS)),
+    "server-deployment.full.yaml": lambda: golden.dumped(server.deployment(OWNER, FULL_CONTENT, 3, SETTINGS)),
+    "router-configmap.yaml": lambda: golden.dumped(router.config_map(OWNER, {"routes.json": "{}\n"})),
+    "router-service.yaml": lambda: golden.dumped(router.service(OWNER)),
+    "router-deployment.yaml": lambda: golden.dumped(router.deployment(OWNER, SPEC.router, "{}\n", IMAGES)),
+    "router-deployment.full.yaml": lambda: golden.dumped(router.deployment(OWNER, FULL.router, "{}\n", IMAGES)),
+    "router-disruption-budget.yaml": lambda: golden.dumped(router.disruption_budget(OWNER)),
+    "router-policy.yaml": lambda: golden.dumped(network.router_policy(OWNER)),
+    "server-policy.yaml": lambda: golden.dumped(network.server_policy(OWNER)),
+    "store-claim.yaml": lambda: golden.dumped(store.claim(OWNER, Store())),
+    "store-claim.class.yaml": lambda: golden.dumped(store.claim(OWNER, Store("fast", "1Ti", "ReadWriteMany"))),
+    "event.yaml": lambda: golden.dumped(
+        event(OWNER, Change("Warning", "RolledBack", "canary was rolled back"), 1_700_000_000.25, "operator-0")
+    ),
+    "envoy/bootstrap.json": lambda: _file("bootstrap.json"),
+    "envoy/listeners.json": lambda: _file("listeners.json"),
+    "envoy/clusters.json": lambda: _file("clusters.json"),
+    "envoy/routes.json": lambda: _file("routes.json"),
+    "envoy/routes.nobody.json": lambda: _file("routes.json", envoy.Split({})),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rendered_objects_are_the_golden_ones(case: str) -> None:
+    golden.compare(FOLDER / case, CASES[case]())
+
+
+def test_no_golden_file_is_left_that_nothing_renders() -> None:
+    golden.no_stale(FOLDER, CASES)
+
+
+def test_every_envoy_file_has_a_golden_one() -> None:
+    assert {f"envoy/{name}" for name in envoy.files(OWNER, SPLIT, SETTINGS)} <= set(CASES)
+
+
+def test_weights_that_do_not_add_up_are_refused() -> None:
+    with pytest.raises(ValueError, match="add up to 100, not 90"):
+        envoy.Split({"aaaaaaaaaa": 60, "bbbbbbbbbb": 30})
+
+
+def test_a_change_of_weights_changes_the_routes_file_only() -> None:
+    before = envoy.files(OWNER, envoy.Split({"a": 95, "b": 5}), SETTINGS)
+    after = envoy.files(OWNER, envoy.Split({"a": 75, "b": 25}), SETTINGS)
+    assert {name for name in before if before[name] != after[name]} == {"routes.json"}
+
+
+def test_a_new_revision_changes_clusters_but_no_route_while_it_has_no_weight() -> None:
+    before = envoy.files(OWNER, envoy.Split({"a": 100}), SETTINGS)
+    after = envoy.files(OWNER, envoy.Split({"a": 100, "b": 0}), SETTINGS)
+    assert {name for name in before if before[name] != after[name]} == {"clusters.json"}
+
+
+PODS = {
+    "inspect": jobs.inspect_job(OWNER, FULL, IMAGES),
+    "build": jobs.build_job(FULL_BUILDER, FULL_BUILD, IMAGES),
+    "server": server.deployment(OWNER, FULL_CONTENT, 3, SETTINGS),
+    "router": router.deployment(OWNER, FULL.router, "{}", IMAGES),
+}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_pod_keeps_the_restricted_pod_security_standard(name: str) -> None:
+    pod = PODS[name]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 65532
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_mount_has_its_volume_and_every_volume_name_is_a_dns_label(name: str) -> None:
+    pod = PODS[name]["spec"]["template"]["spec"]
+    volumes = [volume["name"] for volume in pod["volumes"]]
+    assert len(set(volumes)) == len(volumes)
+    assert all("." not in volume and len(volume) <= 63 for volume in volumes)
+    for container in [*pod.get("initContainers", []), *pod["containers"]]:
+        assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_the_users_labels_never_replace_the_ones_that_select_pods(name: str) -> None:
+    template, controller = PODS[name]["spec"]["template"], PODS[name]["spec"]
+    selector = controller.get("selector", {"matchLabels": PODS[name]["metadata"]["labels"]})["matchLabels"]
+    assert selector.items() <= template["metadata"]["labels"].items()
+
+
+def test_a_user_cannot_steal_pods_by_labelling_them() -> None:
+    wanted = spec(serving={"template": {"labels": {"tapchanger.dev/revision": "mine", "team": "a"}}})
+    content = _content(wanted, BUILD)
+    labels = server.deployment(OWNER, content, 1, SETTINGS)["spec"]["template"]["metadata"]["labels"]
+    assert labels["tapchanger.dev/revision"] == content.revision
+    assert labels["team"] == "a"
