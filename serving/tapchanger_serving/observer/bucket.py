@@ -9,9 +9,9 @@ from tapchanger_serving.observer import sketch
 from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.sketch import Sketch
 
-FINE_EXEMPLARS: Final = 2
-"""Exemplars that a bucket keeps while it counts; merged ones keep :data:`EXEMPLARS`."""
 EXEMPLARS: Final = 5
+SLOW_EXEMPLARS: Final = 2
+"""How many a bucket keeps where nothing failed, while it counts; merged ones keep :data:`EXEMPLARS`."""
 
 
 class Request(NamedTuple):
@@ -97,9 +97,14 @@ class Bucket:
             for threshold, (number, first) in self.over.items():
                 if seconds > threshold:
                     self.over[threshold] = Over(number + 1, earlier(first, end))
-        if len(self.worst) < FINE_EXEMPLARS or (outcome.failed, seconds) >= self.worst[-1][:2]:
-            kept = Kept(outcome.failed, seconds, request.trace_id, outcome.code if outcome.failed else None, end)
-            self.worst = worst((*self.worst, kept), max(len(self.worst), FINE_EXEMPLARS))
+        if len(self.worst) < SLOW_EXEMPLARS or outcome.failed or seconds >= self.worst[-1].seconds:
+            self._keep(request)
+
+    def _keep(self, request: Request) -> None:
+        failed = request.outcome.failed
+        kept = Kept(failed, request.seconds, request.trace_id, request.outcome.code if failed else None, request.end)
+        worst = sorted((*self.worst, kept), reverse=True)[:EXEMPLARS]
+        self.worst = tuple(one for place, one in enumerate(worst) if one.failed or place < SLOW_EXEMPLARS)
 
     def _add_failure(self, request: Request) -> None:
         code = request.outcome.code
@@ -135,15 +140,10 @@ class Bucket:
         sketch.merge(self.failed, other.failed)
         for code, count in other.codes.items():
             self.codes[code] = self.codes.get(code, 0) + count
-        self.worst = worst((*self.worst, *other.worst), EXEMPLARS)
+        self.worst = tuple(sorted((*self.worst, *other.worst), reverse=True)[:EXEMPLARS])
         self.first = earlier(self.first, other.first)
         self.last = other.last if self.last is None or (other.last or 0.0) > self.last else self.last
         self.first_failed = earlier(self.first_failed, other.first_failed)
         self.queue += other.queue
         self.compute += other.compute
         self.stages += other.stages
-
-
-def worst(kept: tuple[Kept, ...], limit: int) -> tuple[Kept, ...]:
-    """The `limit` worst exemplars, the worst first."""
-    return tuple(sorted(kept, reverse=True)[:limit])

@@ -105,6 +105,8 @@ def test_other_thresholds_come_from_the_sketch_within_one_percent(requests: list
 def test_the_worst_exemplar_is_the_worst_request(requests: list[Request]) -> None:
     kept = everything(filled(requests)).worst
     assert len(kept) <= EXEMPLARS
+    failures = sorted((one.seconds for one in requests if one.outcome.failed), reverse=True)
+    assert [one.seconds for one in kept if one.failed] == failures[:EXEMPLARS]
     assert list(kept) == sorted(kept, reverse=True)
     if requests:
         failed, seconds = max((one.outcome.failed, one.seconds) for one in requests)
