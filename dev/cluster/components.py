@@ -131,6 +131,10 @@ def controller_manager(paths: Paths) -> Component:
             f"--root-ca-file={paths.pki / 'ca.crt'}",
             f"--cluster-signing-cert-file={paths.pki / 'ca.crt'}",
             f"--cluster-signing-key-file={paths.pki / 'ca.key'}",
+            f"--flex-volume-plugin-dir={paths.kubelet / 'volume-plugins'}",
+            # At the default of 20 requests a second, it starts its own controllers 4 s late.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             "--profiling=false",
         ),
         (_identity(paths, "controller-manager"),),

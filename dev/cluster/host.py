@@ -95,7 +95,7 @@ def remove_tables() -> None:
 def check_listeners(components: Collection[str], patience: float = 5.0) -> None:
     """Refuses to start while a stranger listens where one of `components` will.
 
-    A killed process is a zombie while its threads still let go of its sockets, hence `patience` seconds.
+    What was killed a moment ago may still let go of its sockets, hence `patience` seconds.
 
     Raises:
         ClusterError: names the port and the process that holds it.

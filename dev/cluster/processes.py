@@ -134,10 +134,24 @@ def end(targets: Iterable[tuple[int, int]], *, sleep: Callable[[float], None] = 
             os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + END_SECONDS
     while left and time.monotonic() < deadline:
-        sleep(0.02)
-        left = tuple(target for target in left if start_time(target[0]) == target[1])
-    if left:
-        raise ClusterError(f"processes {[pid for pid, _ in left]} do not end, not even by SIGKILL: restart the machine")
+        left = tuple(target for target in left if not _is_gone(*target))
+        sleep(0.02 if left else 0)
+    hanging = [pid for pid, started in left if start_time(pid) == started]
+    if hanging:
+        raise ClusterError(f"processes {hanging} do not end, not even by SIGKILL: restart the machine")
+
+
+def _is_gone(pid: int, started: int) -> bool:
+    """Whether nothing is left of a killed process.
+
+    A zombie does not count as gone: while its other threads end, it still holds its sockets and files.
+    """
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        return procfs.parse_start_time((PROC / str(pid) / "stat").read_text()) != started
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def listener(port: int) -> str:

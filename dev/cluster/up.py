@@ -42,14 +42,14 @@ def up(paths: Paths, report: Report) -> None:
             _bring_up(paths, report, PATIENCE)
             return
         except UnhealthyError as error:
-            report.say(f"not healthy with the existing state ({error}): wiping it, and starting fresh")
+            report.say(f"not healthy with the existing state; wiping it, and starting fresh. What was wrong: {error}")
             wipe(paths, report, keep_images=False)
     else:
         wipe(paths, report, keep_images=recover.read_boot(paths) == processes.boot_id())
     try:
         _bring_up(paths, report, FRESH_PATIENCE)
     except UnhealthyError as error:
-        report.say(f"not healthy ({error}): wiping images, too, and trying once more")
+        report.say(f"not healthy; wiping images, too, and trying once more. What was wrong: {error}")
         wipe(paths, report, keep_images=False)
         _bring_up(paths, report, FRESH_PATIENCE)
 

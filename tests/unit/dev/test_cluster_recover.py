@@ -106,17 +106,21 @@ def test_ending_spares_a_process_that_got_a_recycled_pid(sleeper: subprocess.Pop
 
 
 def test_a_started_process_is_recorded_and_logs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "spoken")
     record = processes.start(
-        "talker", ["sh", "-c", "echo $GREETING; exec sleep 60"], run=tmp_path, logs=tmp_path, recipe="r",
+        "talker",
+        ["sh", "-c", f"echo $GREETING; echo done > {tmp_path}/spoken; exec sleep 60"],
+        run=tmp_path,
+        logs=tmp_path,
+        recipe="r",
         environment={"GREETING": "hello", "PATH": os.environ["PATH"]},
-    )  # fmt: skip
+    )
     try:
         assert (tmp_path / "spoken").read_text() == "done\n"
         assert processes.read_record(tmp_path, "talker") == record
         assert os.getsid(record.pid) == record.pid
     finally:
         processes.end([(record.pid, record.started)])
-        os.waitpid(record.pid, 0)
     assert (tmp_path / "talker.log").read_text() == "hello\n"
     assert json.loads((tmp_path / "talker.json").read_text())["pid"] == record.pid
 
