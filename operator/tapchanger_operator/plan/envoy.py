@@ -1,4 +1,4 @@
-"""Envoy's configuration: one file each for bootstrap, listeners, clusters and routes.
+"""Envoy's configuration: one file each for bootstrap, listeners and clusters, and one for the routes of each protocol.
 
 Routes and clusters are separate files so that a change of weights reloads routes only: listeners and connections stay.
 """
@@ -41,7 +41,10 @@ def files(owner: Owner, split: Split, settings: Settings) -> dict[str, str]:
         "bootstrap.json": _text(bootstrap(owner, settings)),
         "listeners.json": _text(_resources("listener.v3.Listener", listeners(owner))),
         "clusters.json": _text(_resources("cluster.v3.Cluster", clusters(owner, sorted(split.weights), settings))),
-        "routes.json": _text(_resources("route.v3.RouteConfiguration", routes(split))),
+        **{
+            routes_file(protocol): _text(_resources("route.v3.RouteConfiguration", [routes(protocol, split)]))
+            for protocol in _PROTOCOLS
+        },
     }
 
 
@@ -104,15 +107,17 @@ def listeners(owner: Owner) -> list[Manifest]:
     return [_listener(owner, protocol, port) for protocol, port in _PROTOCOLS.items()]
 
 
-def routes(split: Split) -> list[Manifest]:
+def routes_file(protocol: str) -> str:
+    """The file of one protocol's routes: Envoy takes exactly one route configuration from a file."""
+    return f"routes-{protocol}.json"
+
+
+def routes(protocol: str, split: Split) -> Manifest:
     """Everything goes to the weighted revisions; the answer names the one that gave it."""
-    return [
-        {
-            "name": protocol,
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_route(protocol, split)]}],
-        }
-        for protocol in _PROTOCOLS
-    ]
+    return {
+        "name": protocol,
+        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_route(protocol, split)]}],
+    }
 
 
 def clusters(owner: Owner, revisions: Sequence[str], settings: Settings) -> list[Manifest]:
@@ -211,7 +216,7 @@ def _listener(owner: Owner, protocol: str, port: int) -> Manifest:
         "common_http_protocol_options": {"idle_timeout": "3600s"},
         "http2_protocol_options": {"max_concurrent_streams": 1024},
         "stream_idle_timeout": "300s",
-        "rds": {"route_config_name": protocol, "config_source": _source("routes.json")},
+        "rds": {"route_config_name": protocol, "config_source": _source(routes_file(protocol))},
         "tracing": _tracing(owner),
         "http_filters": [
             {

@@ -51,7 +51,7 @@ CASES: dict[str, Callable[[], str]] = {
     "server-service.yaml": lambda: golden.dumped(server.service(OWNER, CONTENT.revision)),
     "server-deployment.yaml": lambda: golden.dumped(server.deployment(OWNER, CONTENT, 1, SETTINGS)),
     "server-deployment.full.yaml": lambda: golden.dumped(server.deployment(OWNER, FULL_CONTENT, 3, SETTINGS)),
-    "router-configmap.yaml": lambda: golden.dumped(router.config_map(OWNER, {"routes.json": "{}\n"})),
+    "router-configmap.yaml": lambda: golden.dumped(router.config_map(OWNER, {"routes-http.json": "{}\n"})),
     "router-service.yaml": lambda: golden.dumped(router.service(OWNER)),
     "router-deployment.yaml": lambda: golden.dumped(router.deployment(OWNER, SPEC.router, "{}\n", IMAGES)),
     "router-deployment.full.yaml": lambda: golden.dumped(router.deployment(OWNER, FULL.router, "{}\n", IMAGES)),
@@ -66,8 +66,9 @@ CASES: dict[str, Callable[[], str]] = {
     "envoy/bootstrap.json": lambda: _file("bootstrap.json"),
     "envoy/listeners.json": lambda: _file("listeners.json"),
     "envoy/clusters.json": lambda: _file("clusters.json"),
-    "envoy/routes.json": lambda: _file("routes.json"),
-    "envoy/routes.nobody.json": lambda: _file("routes.json", envoy.Split({})),
+    "envoy/routes-http.json": lambda: _file("routes-http.json"),
+    "envoy/routes-grpc.json": lambda: _file("routes-grpc.json"),
+    "envoy/routes-http.nobody.json": lambda: _file("routes-http.json", envoy.Split({})),
 }
 
 
@@ -92,7 +93,7 @@ def test_weights_that_do_not_add_up_are_refused() -> None:
 def test_a_change_of_weights_changes_the_routes_file_only() -> None:
     before = envoy.files(OWNER, envoy.Split({"a": 95, "b": 5}), SETTINGS)
     after = envoy.files(OWNER, envoy.Split({"a": 75, "b": 25}), SETTINGS)
-    assert {name for name in before if before[name] != after[name]} == {"routes.json"}
+    assert {name for name in before if before[name] != after[name]} == {"routes-grpc.json", "routes-http.json"}
 
 
 def test_a_new_revision_changes_clusters_but_no_route_while_it_has_no_weight() -> None:
