@@ -80,16 +80,23 @@ def set_up_network() -> None:
 
 def tear_down_network() -> None:
     """Removes the address and every table; what is not there is fine."""
-    if LABEL in _run(["ip", "-o", "address", "show", "dev", "lo"]):
-        _run(["ip", "address", "del", f"{network.NODE_IP}/32", "dev", "lo"])
     remove_tables()
+    if not _another_cluster_runs() and LABEL in _run(["ip", "-o", "address", "show", "dev", "lo"]):
+        _run(["ip", "address", "del", f"{network.NODE_IP}/32", "dev", "lo"])
 
 
 def remove_tables() -> None:
+    """Removes the packet rules of a cluster whose processes have ended, unless another cluster is using them."""
+    if _another_cluster_runs():
+        return
     present = _run(["nft", "list", "tables"]).splitlines()
     for table in TABLES:
         if f"table {table}" in present:
             _run(["nft", "delete", "table", *table.split()])
+
+
+def _another_cluster_runs() -> bool:
+    return any(process.argv and Path(process.argv[0]).name == "kube-proxy" for process in processes.running())
 
 
 def check_listeners(components: Collection[str], patience: float = 5.0) -> None:
@@ -123,7 +130,7 @@ def _bind_problem(address: str, port: int) -> str:
 
 def environment() -> dict[str, str]:
     """The environment of the cluster's processes: proxies of the caller's shell must not reach cluster addresses."""
-    return {"PATH": SYSTEM_FOLDERS, "HOME": os.environ.get("HOME", "/root")}
+    return {"PATH": SYSTEM_FOLDERS, "HOME": os.environ.get("HOME", "/")}
 
 
 def _run(argv: list[str], environment: dict[str, str] | None = None, text: str | None = None) -> str:

@@ -105,7 +105,8 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Paths:
     text = environment.get("TAPCHANGER_HOME") or str(Path("~/.cache/tapchanger").expanduser())
     if not text.startswith("/"):
         raise ClusterError(f"TAPCHANGER_HOME: found {text!r}; write an absolute path")
-    home = Path(os.path.normpath(text))
+    # The kernel lists mounts by their real paths, and leftovers are found by them.
+    home = Path(text).resolve()
     if len(str(home)) > LONGEST_HOME:
         raise ClusterError(f"TAPCHANGER_HOME: found {len(str(home))} characters; write at most {LONGEST_HOME}")
     if not all(c.isalnum() or c in "/._-" for c in str(home)):

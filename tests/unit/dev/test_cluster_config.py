@@ -19,7 +19,15 @@ PARTS = components.all_components(PATHS, ("192.0.2.53",))
 
 def test_home_comes_from_the_environment_and_has_a_default() -> None:
     assert paths.from_environment({"TAPCHANGER_HOME": "/srv/tc/"}).kubeconfig == Path("/srv/tc/kubeconfig")
-    assert paths.from_environment({}).home == Path("~/.cache/tapchanger").expanduser()
+    assert paths.from_environment({}).home == Path("~/.cache/tapchanger").expanduser().resolve()
+
+
+def test_a_linked_home_is_known_by_its_real_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "LONGEST_HOME", 1000)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    found = paths.from_environment({"TAPCHANGER_HOME": str(tmp_path / "link")})
+    assert found.home == (tmp_path / "real").resolve()
 
 
 @pytest.mark.parametrize("text", ["relative", "/has space", "/" + "x" * 80])
