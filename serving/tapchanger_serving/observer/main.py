@@ -24,7 +24,7 @@ log = logging.getLogger("tapchanger.observer")
 TIDY_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 2.0
 _REST_FACTOR: Final = 20
-"""Encoding a snapshot holds up the event loop, so it may take at most one part in so many of the time."""
+"""A snapshot is made in turns with counting, and takes at most one part in so many of the time."""
 
 
 class Observer:
@@ -43,7 +43,7 @@ class Observer:
         """Ports that are listened on, by `grpc`, `http` and `api`; useful where a setting says 0."""
 
     async def start(self) -> None:
-        """Listen on all ports. Raises OSError or RuntimeError when one is taken."""
+        """Listen on all ports. Raises OSError when one is taken."""
         options = self.options
         registry = metrics.registry(self.ingest.account, self.windows)
         self.ports["api"] = await self._serve(
@@ -52,9 +52,7 @@ class Observer:
         self.ports["http"] = await self._serve(
             otlp_http.application(self.ingest, options.max_payload_bytes), options.http_port, auto_decompress=False
         )
-        self._grpc = otlp_grpc.server(self.ingest, options.max_payload_bytes)
-        self.ports["grpc"] = self._grpc.add_insecure_port(f"{options.host}:{options.grpc_port}")
-        await self._grpc.start()
+        self.ports["grpc"] = await self._serve_grpc(options.grpc_port)
         self._tasks.append(asyncio.create_task(self._every(lambda: TIDY_SECONDS, self._tidy)))
         if options.state is not None:
             self._tasks.append(asyncio.create_task(self._every(self._rest, self._save)))
@@ -86,6 +84,16 @@ class Observer:
         await web.TCPSite(runner, self.options.host, port).start()
         return int(runner.addresses[0][1])
 
+    async def _serve_grpc(self, port: int) -> int:
+        self._grpc = otlp_grpc.server(self.ingest, self.options.max_payload_bytes)
+        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
+        try:
+            bound = self._grpc.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise OSError(str(error)) from None
+        await self._grpc.start()
+        return bound
+
     async def _every(self, rest: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(rest())
@@ -113,10 +121,13 @@ class Observer:
         if self.options.state is None:
             return
         began = time.perf_counter()
-        text = snapshot.encode(self.windows)
+        pieces = []
+        for piece in snapshot.encode(self.windows):
+            pieces.append(piece)
+            await asyncio.sleep(0)
         self._encoding_seconds = time.perf_counter() - began
         try:
-            await asyncio.to_thread(snapshot.write, text, self.options.state)
+            await asyncio.to_thread(snapshot.write, pieces, self.options.state)
         except OSError as error:
             log.error("the windows could not be saved", extra=fields(path=self.options.state, error=str(error)))
 
@@ -163,7 +174,7 @@ async def run(options: Settings) -> None:
 
 
 def main() -> int:
-    """Entry point; the exit code is 2 for settings that can't be used."""
+    """Entry point; the exit code is 2 for settings that can't be used and 1 for ports that can't be had."""
     try:
         options = settings.from_environment(os.environ)
     except settings.SettingsError as error:
@@ -171,5 +182,9 @@ def main() -> int:
         log.error(str(error))
         return 2
     logs.configure(options.log_level)
-    asyncio.run(run(options))
+    try:
+        asyncio.run(run(options))
+    except OSError as error:
+        log.error("can't listen", extra=fields(error=str(error)))
+        return 1
     return 0

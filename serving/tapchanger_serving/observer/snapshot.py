@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,14 +24,16 @@ class SnapshotError(ValueError):
     """A file that holds no snapshot of this version."""
 
 
-def encode(windows: Windows) -> str:
-    """All windows as JSON."""
-    deployments = []
-    for (namespace, name), deployment in windows.deployments.items():
+def encode(windows: Windows) -> Iterator[str]:
+    """All windows as JSON, in pieces of one deployment each; the windows may be written to between two pieces."""
+    comma = ""
+    yield f'{{"version":{VERSION},"deployments":['
+    for (namespace, name), deployment in list(windows.deployments.items()):
         revisions = [_series(revision, series) for revision, series in deployment.revisions.items()]
         head = json.dumps({"namespace": namespace, "deployment": name, "thresholds": deployment.thresholds})
-        deployments.append(f'{head[:-1]},"revisions":[{",".join(revisions)}]}}')
-    return f'{{"version":{VERSION},"deployments":[{",".join(deployments)}]}}'
+        yield f'{comma}{head[:-1]},"revisions":[{",".join(revisions)}]}}'
+        comma = ","
+    yield "]}"
 
 
 def _series(revision: str, series: Series) -> str:
@@ -121,11 +124,11 @@ def _time(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def write(text: str, path: Path) -> None:
+def write(pieces: Iterable[str], path: Path) -> None:
     """Replace the file in one step: a reader, or a crash, sees the old one or the new one. Raises OSError."""
     fresh = path.with_name(f".{path.name}.new")
     with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
+        file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)

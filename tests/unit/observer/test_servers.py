@@ -204,3 +204,25 @@ async def test_a_restart_keeps_the_windows(observer: Observer, http: ClientSessi
         assert await windows(again, http) == {"r1": 7}
     finally:
         await again.stop()
+
+
+async def test_a_port_that_is_taken_is_an_error(observer: Observer) -> None:
+    for name in ("grpc_port", "http_port", "api_port"):
+        taken = observer.options.model_copy(update={name: observer.ports[name.removesuffix("_port")], "state": None})
+        other = Observer(taken)
+        try:
+            with pytest.raises(OSError, match=r"[Aa]ddress already in use|Failed to bind"):
+                await other.start()
+        finally:
+            await other.stop()
+
+
+async def test_a_state_that_cannot_be_written_does_not_stop_the_counting(
+    observer: Observer, http: ClientSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deaf = Observer(observer.options.model_copy(update={"state": tmp_path / "no" / "such" / "folder.json"}))
+    await deaf.start()
+    await post(deaf, http, payload().SerializeToString(), Content_Type="application/x-protobuf")
+    assert await windows(deaf, http) == {"r1": 1}
+    await deaf.stop()
+    assert "the windows could not be saved" in caplog.text
