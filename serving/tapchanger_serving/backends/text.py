@@ -1,0 +1,74 @@
+"""The text model inside Triton: texts in, answers out, engine in the same process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from tapchanger_serving.backends import log, place
+from tapchanger_serving.backends.batch import Refusal, Texts, answer_each, read_texts, where
+from tapchanger_serving.contract import names
+from tapchanger_serving.engines.answers import Answers, TextModel
+
+
+class TritonPythonModel:
+    """What Triton's Python backend calls."""
+
+    def initialize(self, arguments: dict[str, str]) -> None:
+        """Loads the artifact; an error here keeps the model, and so the pod, from getting ready."""
+        started = time.monotonic()
+        artifact, folder = place.read(arguments)
+        self._model = TextModel.open(artifact, folder)
+        self._seen: set[str] = set()
+        log.write(
+            "info",
+            "text model loaded",
+            model=arguments["model_name"],
+            task=artifact.task,
+            runtime=artifact.runtime,
+            precision=artifact.precision,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """One response per request; a request that fails doesn't touch the others."""
+        read = [_read(request) for request in requests]
+        answers = iter(answer_each(self._model, [texts for texts in read if isinstance(texts, Texts)], self._failed))
+        return [
+            _respond(request, next(answers) if isinstance(texts, Texts) else texts)
+            for request, texts in zip(requests, read, strict=True)
+        ]
+
+    def finalize(self) -> None:
+        """Frees the engine."""
+        self._model.close()
+
+    def _failed(self, error: BaseException) -> None:
+        place_of_error = where(error)
+        if place_of_error not in self._seen:
+            self._seen.add(place_of_error)
+            log.write(
+                "error", "a text could not be answered; further ones like it are not logged", error=place_of_error
+            )
+
+
+def _read(request: Any) -> Texts | Refusal:
+    texts = read_texts(pb_utils.get_input_tensor_by_name(request, names.TEXT).as_numpy(), names.TEXT)
+    if isinstance(texts, Refusal):
+        return texts
+    second = pb_utils.get_input_tensor_by_name(request, names.TEXT_PAIR)
+    if second is None:
+        return Texts(texts)
+    pairs = read_texts(second.as_numpy(), names.TEXT_PAIR)
+    return pairs if isinstance(pairs, Refusal) else Texts(texts, pairs)
+
+
+def _respond(request: Any, answer: Answers | Refusal) -> Any:
+    if isinstance(answer, Refusal):
+        code = pb_utils.TritonError.INVALID_ARG if answer.client else pb_utils.TritonError.INTERNAL
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(answer.message, code))
+    wanted = request.requested_output_names()
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, rows) for name, rows in answer.items() if name in wanted])
