@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from dev.cluster import processes, recover
+from dev.cluster import host, network, processes, recover
 from dev.cluster.errors import ClusterError
 from dev.cluster.paths import Paths
 from dev.cluster.procfs import Process
@@ -128,3 +129,13 @@ def test_a_started_process_is_recorded_and_logs(tmp_path: Path) -> None:
 def test_a_tree_with_a_mount_inside_is_not_deleted() -> None:
     with pytest.raises(ClusterError, match="mounts inside"):
         recover.remove_tree(Path("/proc"))
+
+
+def test_a_stranger_on_our_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        monkeypatch.setattr(network, "LISTENERS", (("127.0.0.1", port, "etcd"),))
+        host.check_listeners(["kubelet"], patience=0)
+        with pytest.raises(ClusterError, match=rf"etcd needs 127\.0\.0\.1:{port}, but pid {os.getpid()} \("):
+            host.check_listeners(["etcd"], patience=0)
+    host.check_listeners(["etcd"], patience=0)
