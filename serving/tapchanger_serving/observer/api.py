@@ -61,12 +61,7 @@ def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Wind
     if unknown:
         raise QueryError(f"{unknown[0]}: no such parameter; there are {', '.join(_KNOWN)}")
     namespace, deployment = _name(query, "namespace"), _name(query, "deployment")
-    until = _number(query, "until", now)
-    since = _number(query, "since", until - DEFAULT_SECONDS)
-    if since >= until:
-        raise QueryError(
-            f"since: found {since}, which is not before until ({until}); write an earlier Unix time in seconds"
-        )
+    since, until = _span(query, now)
     thresholds = _thresholds(query, store.limits.max_thresholds)
     if thresholds:
         store.watch(namespace, deployment, thresholds)
@@ -81,6 +76,16 @@ def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Wind
     )
 
 
+def _span(query: MultiMapping[str], now: float) -> tuple[float, float]:
+    """Since and until. A caller whose clock is ahead may ask since a time that is yet to come: nothing ended then."""
+    asked = _number(query, "since")
+    until = _number(query, "until") or max(now, asked or 0.0)
+    since = until - DEFAULT_SECONDS if asked is None else asked
+    if since > until:
+        raise QueryError(f"since: found {since}, which is after until ({until}); write an earlier Unix time in seconds")
+    return since, until
+
+
 def _name(query: MultiMapping[str], parameter: str) -> str:
     found = query.get(parameter, "")
     if not found or len(found) > 253:
@@ -88,10 +93,10 @@ def _name(query: MultiMapping[str], parameter: str) -> str:
     return found
 
 
-def _number(query: MultiMapping[str], parameter: str, default: float) -> float:
+def _number(query: MultiMapping[str], parameter: str) -> float | None:
     found = query.get(parameter)
     if found is None:
-        return default
+        return None
     value = _float(found)
     if value is None or value < 0:
         raise QueryError(f"{parameter}: found {found[:64]!r}; write Unix time in seconds, as in {parameter}=1767225600")

@@ -67,6 +67,11 @@ def test_the_default_window_is_the_last_hour(store: Store) -> None:
     assert (found.now, found.since, found.until) == (NOW, NOW - 3600, NOW)
 
 
+def test_a_caller_whose_clock_is_ahead_is_told_of_nothing_yet(store: Store) -> None:
+    found = api.answer(store, MultiDict([*WHO, ("since", str(NOW + 20))]), NOW)
+    assert (found.since, found.until, found.revisions) == (NOW + 20, NOW + 20, ())
+
+
 def test_a_deployment_that_nobody_saw_has_no_revisions(store: Store) -> None:
     found = api.answer(store, MultiDict([("namespace", "x"), ("deployment", "y"), ("latency", "0.1")]), NOW)
     assert found.revisions == ()
@@ -81,7 +86,7 @@ def test_a_deployment_that_nobody_saw_has_no_revisions(store: Store) -> None:
         ([*WHO, ("since", "yesterday")], "since: found 'yesterday'; write Unix time in seconds"),
         ([*WHO, ("until", "nan")], "until: found 'nan'"),
         ([*WHO, ("since", "-5")], "since: found '-5'"),
-        ([*WHO, ("since", "10"), ("until", "10")], "since: found 10.0, which is not before until"),
+        ([*WHO, ("since", "11"), ("until", "10")], "since: found 11.0, which is after until"),
         ([*WHO, ("latency", "50ms")], "latency: found '50ms'; write seconds, as in latency=0.05"),
         ([*WHO, ("latency", "0")], "latency: found '0'"),
         ([*WHO, *[("latency", "1")] * 17], "latency: found 17 of them; ask for at most 16"),
