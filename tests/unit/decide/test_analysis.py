@@ -63,7 +63,9 @@ class Rollout:
     def step(self, weight: int) -> Rollout:
         """Goes on to the next step."""
         self.weight = weight
-        self.start = {name: (*self.canary[name], *self.stable[name]) for name in self.canary}
+        for name, canary in self.canary.items():
+            stable = self.stable[name]
+            self.start[name] = (canary[0], canary[1], stable[0], stable[1])
         return self
 
     def counts(self) -> dict[str, ObjectiveCounts]:
