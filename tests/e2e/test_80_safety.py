@@ -1,0 +1,88 @@
+"""Secure defaults of everything that runs, and nothing of what users send in any log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dev.common.deployment import Deployment
+from dev.common.inference import GrpcClient
+from dev.common.kubectl import Kubectl, Object
+from dev.common.stack import SYSTEM
+
+SECRET = "the quick brown canary sang of number 4711 in the tap changer's house"
+COMPONENTS = {"operator", "observer", "router", "server", "build"}
+
+
+@pytest.fixture(scope="module")
+def pods(kubectl: Kubectl, moderation: tuple[Deployment, list[str]], space: str) -> list[Object]:
+    """All pods of tapchanger, finished builds included."""
+    return [*kubectl.items("pods", SYSTEM), *kubectl.items("pods", space)]
+
+
+def containers(pod: Object) -> list[Object]:
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
+def component(pod: Object) -> str:
+    return str(pod["metadata"]["labels"].get("app.kubernetes.io/component"))
+
+
+def test_every_kind_of_pod_is_looked_at(pods: list[Object]) -> None:
+    assert {component(pod) for pod in pods} >= COMPONENTS
+
+
+def test_every_container_is_unprivileged_with_a_read_only_root(pods: list[Object]) -> None:
+    for pod in pods:
+        of_pod: dict[str, Any] = pod["spec"].get("securityContext", {})
+        where = f"{pod['metadata']['name']}"
+        assert of_pod.get("runAsNonRoot") is True, where
+        assert of_pod.get("runAsUser") == 65532, where
+        assert of_pod.get("seccompProfile") == {"type": "RuntimeDefault"}, where
+        assert not any(pod["spec"].get(field) for field in ("hostNetwork", "hostPID", "hostIPC")), where
+        assert not [v["name"] for v in pod["spec"]["volumes"] if "hostPath" in v], where
+        for container in containers(pod):
+            security = container.get("securityContext", {})
+            inside = f"{where}/{container['name']}"
+            assert security.get("readOnlyRootFilesystem") is True, inside
+            assert security.get("allowPrivilegeEscalation") is False, inside
+            assert security.get("capabilities") == {"drop": ["ALL"]}, inside
+            assert not security.get("privileged"), inside
+            assert security.get("runAsUser", 65532) == 65532, inside
+
+
+def test_only_the_operator_can_talk_to_the_api_server(pods: list[Object]) -> None:
+    for pod in pods:
+        if component(pod) != "operator":
+            assert pod["spec"].get("automountServiceAccountToken") is False, pod["metadata"]["name"]
+
+
+def test_the_pods_of_a_model_meet_the_restricted_standard(kubectl: Kubectl, space: str) -> None:
+    said = kubectl(
+        "label",
+        "namespace",
+        space,
+        SYSTEM,
+        "--dry-run=server",
+        "--overwrite",
+        "pod-security.kubernetes.io/enforce=restricted",
+    )
+    assert "labeled" in said
+    assert "violate" not in said
+
+
+def test_no_log_holds_what_users_sent(
+    kubectl: Kubectl, moderation: tuple[Deployment, list[str]], pods: list[Object], texts: list[str]
+) -> None:
+    deployment, _ = moderation
+    with GrpcClient(deployment.address()[0]) as client:
+        client.ask("moderation", [SECRET])
+    looked_for = [SECRET, *[text for text in texts if len(text) > 40][:200]]
+    for pod in pods:
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        if pod["status"].get("phase") not in ("Running", "Succeeded"):
+            continue
+        log = kubectl("logs", name, "-n", namespace, "--all-containers")
+        found = [text for text in looked_for if text in log]
+        assert not found, f"{namespace}/{name} logged: {found[:3]}"
