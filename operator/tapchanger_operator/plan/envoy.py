@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tapchanger_operator.names import Owner, server
 from tapchanger_operator.plan.common import Manifest
+from tapchanger_operator.plan.envoy_tracing import tracing
 from tapchanger_operator.settings import Settings
 from tapchanger_serving.contract import names as contract
 
@@ -217,7 +218,7 @@ def _listener(owner: Owner, protocol: str, port: int) -> Manifest:
         "http2_protocol_options": {"max_concurrent_streams": 1024},
         "stream_idle_timeout": "300s",
         "rds": {"route_config_name": protocol, "config_source": _source(routes_file(protocol))},
-        "tracing": _tracing(owner),
+        "tracing": tracing(owner),
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -231,36 +232,6 @@ def _listener(owner: Owner, protocol: str, port: int) -> Manifest:
         "per_connection_buffer_limit_bytes": 1048576,
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
-    }
-
-
-def _tracing(owner: Owner) -> Manifest:
-    literals = {
-        contract.ATTR_NAMESPACE: owner.namespace,
-        contract.ATTR_DEPLOYMENT: owner.name,
-        contract.ATTR_COMPONENT: contract.COMPONENT_ROUTER,
-    }
-    return {
-        "random_sampling": {"value": 100},
-        "spawn_upstream_span": False,
-        "provider": {
-            "name": "envoy.tracers.opentelemetry",
-            "typed_config": {
-                "@type": f"{_TYPE}envoy.config.trace.v3.OpenTelemetryConfig",
-                "grpc_service": {"envoy_grpc": {"cluster_name": "observer"}, "timeout": "1s"},
-                "service_name": f"{owner.name}-router",
-            },
-        },
-        "custom_tags": [
-            *[{"tag": tag, "literal": {"value": value}} for tag, value in literals.items()],
-            {
-                "tag": contract.ATTR_REVISION,
-                "metadata": {
-                    "kind": {"cluster": {}},
-                    "metadata_key": {"key": "tapchanger", "path": [{"key": "revision"}]},
-                },
-            },
         ],
     }
 

@@ -22,7 +22,7 @@ from tapchanger_serving.contract import names as contract
 DRAIN_SECONDS = 15
 """How long a pod goes on serving after it has left the Service, so that every router has noticed."""
 TRACE_RATE = 10
-"""One in so many requests gets Triton's own spans; the router's spans, which decide, are complete."""
+"""One in so many requests that come without a `traceparent` gets Triton's spans; the router gives one to all of its own."""
 _PASSED_ON = (
     "nodeSelector", "tolerations", "imagePullSecrets", "serviceAccountName", "priorityClassName", "runtimeClassName",
 )  # fmt: skip
@@ -152,6 +152,7 @@ def triton_arguments(owner: Owner, revision: str, settings: Settings) -> list[st
         "--trace-config=mode=opentelemetry",
         f"--trace-config=rate={TRACE_RATE}",
         "--trace-config=level=TIMESTAMPS",
+        "--trace-config=opentelemetry,bsp_schedule_delay=500",
         f"--trace-config=opentelemetry,url=http://{settings.observer_host}:{contract.OTLP_HTTP_PORT}/v1/traces",
         *[f"--trace-config=opentelemetry,resource={key}={value}" for key, value in resource.items()],
     ]
