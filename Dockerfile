@@ -142,8 +142,9 @@ COPY serving/tapchanger_serving/contract /opt/tapchanger/tapchanger_serving/cont
 COPY serving/tapchanger_serving/engines /opt/tapchanger/tapchanger_serving/engines
 COPY serving/tapchanger_serving/repository /opt/tapchanger/tapchanger_serving/repository
 COPY serving/tapchanger_serving/backends /opt/tapchanger/tapchanger_serving/backends
-# Backends that the image already has (NVIDIA's native ones) are kept.
-RUN python3 -m compileall -q /opt/tapchanger \
+# Triton's stub ignores PYTHONPATH. Backends that the image already has (NVIDIA's native ones) are kept.
+RUN echo /opt/tapchanger > "$(python3 -c 'import site; print(site.getsitepackages()[0])')/tapchanger.pth" \
+    && python3 -m compileall -q /opt/tapchanger \
     && cp --recursive --no-clobber /opt/tapchanger/tapchanger_serving/backends/triton/. /opt/tritonserver/backends/
 USER 65532:65532
 ENTRYPOINT ["tritonserver"]

@@ -143,8 +143,9 @@ def _serve(
         return Outcome(withdrawn, (Change("Normal", reasons.SUPERSEDED, message),))
     if target.revision == state.stable.revision or state.is_rejected(target.revision):
         return Outcome(state)
-    if state.previous and state.previous.revision == target.revision:
-        return _promote(policy, state, state.previous, "its content served before and is still warm", now)
+    warm = state.previous if state.previous and state.previous.revision == target.revision else None
+    if warm and servers.get(warm.revision, Servers()).available:
+        return _promote(policy, state, warm, "its content served before and is still warm", now)
     if state.canary is None:
         canary = CanaryStatus(**_fresh(target).model_dump(), created_at=timestamp(now))
         revived = tuple(other for other in state.retiring if other.revision != target.revision)

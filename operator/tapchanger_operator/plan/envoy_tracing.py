@@ -16,8 +16,9 @@ _EXTENSION: Final = "envoy.extensions.tracers.opentelemetry"
 def tracing(owner: Owner) -> Manifest:
     """Tracing settings of the HTTP connection manager.
 
-    Every request is exported, whatever a client's `traceparent` says of sampling: the spans are the counts that decide. The revision comes
-    from the cluster that the route chose, so that a request which found no healthy server counts for the revision that has none.
+    Every request is exported, whatever a client's `traceparent` says of sampling: the spans are the counts that decide.
+    The revision comes from the cluster that the route chose, so that a request which found no healthy server counts for the
+    revision that has none.
     """
     resource = {
         contract.ATTR_NAMESPACE: owner.namespace,

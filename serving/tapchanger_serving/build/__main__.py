@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tapchanger_serving.build import log, termination
-from tapchanger_serving.build.failures import StepError, WrongNodeError
+from tapchanger_serving.build.failures import MODEL_FIELD, StepError, WrongNodeError
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.messages import BuildRequest, StepFailure
 from tapchanger_serving.contract.names import ENV_BUILD_REQUEST, EXIT_USER_ERROR
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one step. Exit codes: 0 done, 42 the user has to change something, 1 the step broke."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    log.adopt_libraries()
     options = _parser().parse_args(arguments)
     places = Places.from_environment()
     try:
@@ -28,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StepError as error:
         log.warning("step failed", **error.failure.model_dump())
         termination.write(places.termination_log, termination.failure_text(error.failure))
+        return EXIT_USER_ERROR
+    except PermissionError as error:
+        log.crash("a file can't be read or written", error)
+        _last_word(places, _unreadable(error))
         return EXIT_USER_ERROR
     except WrongNodeError as error:
         log.crash("step is on the wrong node", error)
@@ -43,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tapchanger_serving.build", description="Build an engine, step by step.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tapchanger_serving.build", description="Build an engine, step by step."
+    )
     steps = parser.add_subparsers(dest="step", required=True)
     inspecting = steps.add_parser("inspect", help="say what a checkpoint and this machine are")
     inspecting.add_argument("--uri", required=True)
@@ -80,6 +87,15 @@ def _step(options: argparse.Namespace) -> Callable[[Places], str | None]:
 
 def _request() -> BuildRequest:
     return BuildRequest.model_validate_json(os.environ[ENV_BUILD_REQUEST])
+
+
+def _unreadable(error: PermissionError) -> StepFailure:
+    return StepFailure(
+        reason="PermissionDenied",
+        message=f"user {os.getuid()} may not access {error.filename}",
+        field=MODEL_FIELD,
+        remedy="let everyone read the checkpoint and the data: chmod -R a+rX FOLDER; a store must be writable for group 65532",
+    )
 
 
 def _last_word(places: Places, failure: StepFailure) -> None:

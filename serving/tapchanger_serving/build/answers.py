@@ -82,7 +82,8 @@ def decided(scores: Floats) -> npt.NDArray[np.intp]:
     """The label that each row stands for: the best one; with a single score, 1 above one half and else 0."""
     if scores.shape[-1] == 1:
         return (scores[:, 0] > 0.5).astype(np.intp)
-    return scores.argmax(axis=-1)
+    best: npt.NDArray[np.intp] = scores.argmax(axis=-1)
+    return best
 
 
 def _cosine(left: Floats, right: Floats) -> npt.NDArray[np.float64]:

@@ -25,10 +25,24 @@ _TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-_VOCABULARIES = ({"tokenizer.json"}, {"vocab.txt"}, {"vocab.json", "merges.txt"}, {"sentencepiece.bpe.model"}, {"spiece.model"})
+_VOCABULARIES = (
+    {"tokenizer.json"},
+    {"vocab.txt"},
+    {"vocab.json", "merges.txt"},
+    {"sentencepiece.bpe.model"},
+    {"spiece.model"},
+)
 _SENTENCE_FILES = ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 _SENTENCE_MODULES = {"Transformer", "Pooling", "Normalize"}
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "xlm-roberta-xl", "data2vec-text", "mpnet"}
+_OFFSET_POSITIONS = {
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "roberta-prelayernorm",
+    "xlm-roberta-xl",
+    "data2vec-text",
+    "mpnet",
+}
 _NO_LIMIT = 1_000_000
 _FALLBACK_TOKENS = 512
 
@@ -101,10 +115,10 @@ def _json(folder: Path, name: str) -> dict[str, Any] | None:
 def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any]) -> None:
     for name, content in ((_CONFIG, config), ("tokenizer_config.json", tokenizer_config)):
         if content.get("auto_map"):
-            scripts = sorted(path.name for path in folder.glob("*.py"))
+            scripts = ", ".join(sorted(path.name for path in folder.glob("*.py"))) or "from its repository"
             raise StepError(
                 "RemoteCode",
-                f"{name} has auto_map, which loads Python code from the checkpoint ({', '.join(scripts) or 'from its repository'})",
+                f"{name} has auto_map, which loads Python code from the checkpoint ({scripts})",
                 field=MODEL_FIELD,
                 remedy="use a model that transformers implements itself; if yours is one, save it again without auto_map",
             )

@@ -36,7 +36,9 @@ def explain(chosen: Candidate, candidates: Sequence[Candidate], torch_texts_per_
         f"{torch_texts_per_second:.0f}, with {closeness(chosen)}"
     )
     faster = [other for other in candidates if other is not chosen and other.texts_per_second and _speed(other) > speed]
-    fallen = [f"{title(other)} ({_speed(other):.0f} texts/s, {closeness(other)})" for other in faster if not other.passed]
+    fallen = [
+        f"{title(other)} ({_speed(other):.0f} texts/s, {closeness(other)})" for other in faster if not other.passed
+    ]
     near = [f"{title(other)} ({_speed(other):.0f})" for other in faster if other.passed]
     if fallen:
         text += f"; faster, but failed a gate: {', '.join(fallen)}"

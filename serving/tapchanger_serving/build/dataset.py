@@ -80,7 +80,7 @@ def _records(path: Path) -> Iterator[Mapping[str, object]]:
             record = json.loads(line)
             if not isinstance(record, dict):
                 msg = f"line {number} holds a {type(record).__name__}, not an object"
-                raise ValueError(msg)  # noqa: TRY004 - one kind of error for all that is wrong with the data
+                raise ValueError(msg)
             yield record
 
 

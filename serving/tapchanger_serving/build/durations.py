@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 
 from tapchanger_serving.build.places import Places
 
 _FILE = "seconds.json"
+_STARTED = time.monotonic()
 
 
-def remember(places: Places, step: str, seconds: float) -> None:
-    """Notes the seconds of one step."""
-    (places.work / _FILE).write_text(json.dumps(recall(places) | {step: round(seconds, 2)}), encoding="utf-8")
+def remember(places: Places, step: str) -> None:
+    """Notes the seconds since this process began, importing PyTorch and the runtimes included, as those of `step`."""
+    taken = recall(places) | {step: round(time.monotonic() - _STARTED, 2)}
+    (places.work / _FILE).write_text(json.dumps(taken), encoding="utf-8")
 
 
 def recall(places: Places) -> dict[str, float]:

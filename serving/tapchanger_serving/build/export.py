@@ -37,10 +37,10 @@ def export(request: BuildRequest, places: Places) -> None:
     _place_tokenizer(checkpoint, places.exported)
     model = load_torch(places.checkpoint, request.task, attention="eager")
     output = HIDDEN if request.task == "feature-extraction" else LOGITS
-    export_graph(model.headed, places.exported / GRAPH, output, size_bytes=checkpoint.weights.size_bytes)
+    export_graph(model.headed, places.exported / GRAPH, output, max_tokens=checkpoint.max_tokens)
     log.info("exported graph", inputs=model.headed.inputs, output=output, seconds=round(time.monotonic() - started, 2))
     _write_reference(request, places, _facts(request, checkpoint, model, output), model)
-    durations.remember(places, "export", time.monotonic() - started)
+    durations.remember(places, "export")
 
 
 def _facts(request: BuildRequest, checkpoint: Checkpoint, model: TorchModel, output: str) -> Exported:

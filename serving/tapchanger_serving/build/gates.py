@@ -38,7 +38,9 @@ class Judged:
     slices: Mapping[str, npt.NDArray[np.str_]]
 
 
-def evaluation(gate: EvaluationGate, model: Exported, rows: Rows, scores: Floats, reference: Floats) -> list[GateResult]:
+def evaluation(
+    gate: EvaluationGate, model: Exported, rows: Rows, scores: Floats, reference: Floats
+) -> list[GateResult]:
     """One result per bound and slice.
 
     `scores` and `reference` are `[rows, labels]`, of the engine and of PyTorch.
@@ -47,7 +49,10 @@ def evaluation(gate: EvaluationGate, model: Exported, rows: Rows, scores: Floats
     truth, unknown = _truth(rows, model) if obstacle is None else (np.empty(0, dtype=np.intp), None)
     obstacle = obstacle or unknown
     if obstacle is not None:
-        return [GateResult(name=_name(metric), bound=_bounds(metric), passed=False, detail=obstacle) for metric in gate.metrics]
+        return [
+            GateResult(name=_name(metric), bound=_bounds(metric), passed=False, detail=obstacle)
+            for metric in gate.metrics
+        ]
     slices = {column: np.array(values) for column, values in rows.slices.items()}
     judged = Judged(truth, scores, reference, slices)
     return [result for metric in gate.metrics for result in _judge(metric, judged)]
@@ -57,7 +62,9 @@ def _obstacle(model: Exported) -> str | None:
     if model.task != "text-classification":
         return f"metrics of labelled texts need task text-classification, not {model.task}; remove the metrics"
     if model.activation == "sigmoid" and model.dimensions > 1:
-        return "the model gives several labels per text, and the data has one column of single labels; remove the metrics"
+        return (
+            "the model gives several labels per text, and the data has one column of single labels; remove the metrics"
+        )
     return None
 
 
@@ -69,7 +76,9 @@ def _truth(rows: Rows, model: Exported) -> tuple[Ints, str | None]:
     unknown = sorted({label for label in labels if label not in ids})
     if unknown or not labels:
         shown = ", ".join(repr(label) for label in unknown[:_SHOWN]) or "no labels"
-        return np.empty(0, dtype=np.intp), f"the data has {shown}; the model knows {', '.join(model.labels[:10])} or ids from 0"
+        return np.empty(
+            0, dtype=np.intp
+        ), f"the data has {shown}; the model knows {', '.join(model.labels[:10])} or ids from 0"
     return np.array([ids[label] for label in labels], dtype=np.intp), None
 
 
@@ -117,7 +126,9 @@ def _value(name: str, scores: Floats, truth: Ints) -> float:
 
 def _at_least(name: str, value: float | None, bound: float, detail: str | None) -> GateResult:
     rounded = None if value is None else round(value, 6)
-    return GateResult(name=name, value=rounded, bound=f"≥ {bound:g}", passed=value is not None and value >= bound, detail=detail)
+    return GateResult(
+        name=name, value=rounded, bound=f"≥ {bound:g}", passed=value is not None and value >= bound, detail=detail
+    )
 
 
 def _at_most(name: str, value: float, bound: float, detail: str | None) -> GateResult:

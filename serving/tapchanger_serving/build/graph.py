@@ -15,10 +15,10 @@ _EXTERNAL_FROM = 1_500_000_000
 """ONNX files end at 2 GB: bigger models keep their weights in a file beside the graph."""
 
 
-def export_graph(headed: Headed, target: Path, output: str, *, size_bytes: int) -> None:
-    """Writes `target`. Raises `ExportFailed` when PyTorch can't trace the model."""
+def export_graph(headed: Headed, target: Path, output: str, *, max_tokens: int) -> None:
+    """Writes `target`, for any batch and up to `max_tokens` tokens. Raises `ExportFailed` when PyTorch can't trace the model."""
     example = tuple(torch.ones((2, 16), dtype=torch.int64) for _ in headed.inputs)
-    batch, tokens = torch.export.Dim("batch", min=1), torch.export.Dim("tokens", min=1)
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=max_tokens)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -43,4 +43,5 @@ def export_graph(headed: Headed, target: Path, output: str, *, size_bytes: int) 
         ) from error
     if program is None:
         raise StepError("ExportFailed", "PyTorch gave no ONNX program", field=MODEL_FIELD)
-    program.save(str(target), external_data=size_bytes > _EXTERNAL_FROM)
+    size = sum(tensor.nbytes for tensor in headed.state_dict().values())
+    program.save(str(target), external_data=size > _EXTERNAL_FROM)

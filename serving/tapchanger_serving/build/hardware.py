@@ -68,4 +68,6 @@ def _first_gpu(nvml: ctypes.CDLL) -> Gpu | None:
     )
     if failed:
         return None
-    return Gpu(product=name.value.decode(), compute_capability=f"{major.value}.{minor.value}", driver=driver.value.decode())
+    return Gpu(
+        product=name.value.decode(), compute_capability=f"{major.value}.{minor.value}", driver=driver.value.decode()
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tapchanger_serving.build import log
+from tapchanger_serving.build import cache, log
 from tapchanger_serving.build.checkpoint import Checkpoint, read_checkpoint
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
@@ -28,8 +28,12 @@ def inspect(uri: str, task: str, places: Places) -> Inspection:
         checkpoint = read_checkpoint(source.folder(folder), task)
         digest = hash_tree(checkpoint.folder, checkpoint.files)
         require_pin(uri, source.tree_pin, digest)
+        if source.remote:
+            cache.keep(places, checkpoint, digest)
         found = _described(checkpoint, digest)
-    log.info("inspected checkpoint", uri=uri, digest=digest, architecture=found.architecture, parameters=found.parameters)
+    log.info(
+        "inspected checkpoint", uri=uri, digest=digest, architecture=found.architecture, parameters=found.parameters
+    )
     return found
 
 

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 import traceback
+
+
+class _Lines(logging.Handler):
+    """Turns the libraries' own errors into lines like all others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _write(record.levelname.lower(), record.getMessage(), {"logger": record.name})
+
+
+def adopt_libraries() -> None:
+    """Sends the libraries' errors here and drops their warnings, which are advice for whoever wrote the calls."""
+    logging.basicConfig(level=logging.ERROR, handlers=[_Lines()], force=True)
+    logging.captureWarnings(capture=True)
 
 
 def info(msg: str, **fields: object) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
-from tapchanger_serving.build import durations, log, store
+from tapchanger_serving.build import cache, durations, log, store
 from tapchanger_serving.build.failures import WrongNodeError
 from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
@@ -20,17 +18,19 @@ def measure(request: BuildRequest, places: Places) -> str:
     if places.unchanged.exists():
         stored = store.finished(places, request.name)
         if stored is not None:
-            log.info("build is in the store already; repeating its report", build=request.name, artifact=stored.artifact)
+            log.info(
+                "build is in the store already; repeating its report", build=request.name, artifact=stored.artifact
+            )
             return report_text(stored)
     _require_hardware(request)
     from tapchanger_serving.build.measurement import Measurement
 
-    started = time.monotonic()
     report = Measurement.prepare(request, places).report()
-    durations.remember(places, "measure", time.monotonic() - started)
+    durations.remember(places, "measure")
     taken = durations.recall(places)
     report = report.model_copy(update={"seconds": round(sum(taken.values()), 1)})
     store.write_report(places, request.name, report)
+    cache.forget(places, request.digest)
     log.info("stored engine", artifact=report.artifact, why=report.why, seconds=taken)
     return report_text(report)
 

@@ -92,7 +92,9 @@ class Measurement:
         """The candidates with their speed, and PyTorch's speed at the reference point."""
         batch, tokens = timing.reference_point(self._shapes)
         feeds = timing.full_batch(self.texts, batch, tokens)
-        runners = {trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None}
+        runners: dict[str, timing.Runner] = {
+            trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None
+        }
         runners[_TORCH] = with_best_threads(load_torch(self.places.checkpoint, self.request.task).on, feeds).run
         many = timing.interleave(runners, feeds, _COMPARE_SPEED)
         single = timing.interleave(runners, timing.full_batch(self.texts, 1, tokens), _COMPARE_SPEED)
@@ -173,7 +175,7 @@ class Measurement:
         files["config.json"] = self.places.checkpoint / "config.json"
         manifest = Artifact(
             task=self.model.task,
-            runtime=trial.recipe.runtime,  # type: ignore[arg-type]
+            runtime=trial.recipe.runtime,
             precision=trial.recipe.precision,
             engine=trial.spec.file.name,
             inputs=self.model.inputs,

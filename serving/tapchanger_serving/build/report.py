@@ -25,7 +25,9 @@ def report_text(report: BuildReport) -> str:
 
 
 def _short_errors(report: BuildReport) -> BuildReport:
-    return report.model_copy(update={"candidates": tuple(_shortened(candidate, 120) for candidate in report.candidates)})
+    return report.model_copy(
+        update={"candidates": tuple(_shortened(candidate, 120) for candidate in report.candidates)}
+    )
 
 
 def _shortened(candidate: Candidate, length: int) -> Candidate:
@@ -47,7 +49,10 @@ def _fewer_gates(report: BuildReport) -> BuildReport:
 
 def _brief(gate: GateResult) -> GateResult:
     return gate.model_copy(
-        update={"name": termination.shorten(gate.name, 60), "detail": gate.detail and termination.shorten(gate.detail, 80)}
+        update={
+            "name": termination.shorten(gate.name, 60),
+            "detail": gate.detail and termination.shorten(gate.detail, 80),
+        }
     )
 
 

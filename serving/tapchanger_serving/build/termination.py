@@ -23,7 +23,10 @@ def failure_text(failure: StepFailure) -> str:
     """The failure as JSON that fits; the message is shortened first, then the remedy."""
     for length in (2000, 1000, 500, 200):
         fitting = failure.model_copy(
-            update={"message": shorten(failure.message, length), "remedy": failure.remedy and shorten(failure.remedy, length)}
+            update={
+                "message": shorten(failure.message, length),
+                "remedy": failure.remedy and shorten(failure.remedy, length),
+            }
         )
         text = fitting.dumps()
         if size(text) <= TERMINATION_MESSAGE_LIMIT:

@@ -48,7 +48,8 @@ def lengthened(sentences: Sequence[str], tokens: Callable[[str], int], max_token
     sizes = [tokens(sentence) for sentence in sentences]
     texts = []
     for rung in range(1, _LADDER + 1):
-        goal, start, parts, total = max_tokens * rung / _LADDER, rung * len(sentences) // _LADDER, [], 0
+        goal, start, total = max_tokens * rung / _LADDER, rung * len(sentences) // _LADDER, 0
+        parts: list[str] = []
         while total < goal:
             index = (start + len(parts)) % len(sentences)
             parts.append(sentences[index])

@@ -44,7 +44,9 @@ def grid(shapes: Shapes) -> tuple[tuple[int, int], ...]:
 
 def full_batch(texts: Encoded, batch: int, tokens: int) -> Tensors:
     """A batch without padding, made of the comparison texts' own token ids."""
-    ids = np.resize(np.concatenate([np.array(encoding.ids, dtype=np.int64) for encoding in texts.encodings]), (batch, tokens))
+    ids = np.resize(
+        np.concatenate([np.array(encoding.ids, dtype=np.int64) for encoding in texts.encodings]), (batch, tokens)
+    )
     values = {INPUT_IDS: ids, ATTENTION_MASK: np.ones_like(ids), TOKEN_TYPE_IDS: np.zeros_like(ids)}
     return {name: values[name] for name in texts.tokenizer.inputs}
 

@@ -56,7 +56,9 @@ class TorchModel:
         """One forward pass."""
         torch.set_num_threads(self.threads or allowed_cpus())
         with torch.inference_mode():
-            output: npt.NDArray[np.float32] = self.headed(*(torch.from_numpy(feeds[name]) for name in self.headed.inputs)).numpy()
+            output: npt.NDArray[np.float32] = self.headed(
+                *(torch.from_numpy(feeds[name]) for name in self.headed.inputs)
+            ).numpy()
         return output
 
 
@@ -88,7 +90,12 @@ def load_torch(folder: Path, task: str, *, attention: str = "sdpa") -> TorchMode
 
 def _load(folder: Path, task: str, attention: str) -> tuple[Any, dict[str, Any]]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    settings = {"output_loading_info": True, "trust_remote_code": False, "use_safetensors": True, "dtype": torch.float32}
+    settings = {
+        "output_loading_info": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "dtype": torch.float32,
+    }
     try:
         return _AUTO[task].from_pretrained(folder, attn_implementation=attention, **settings)  # type: ignore[no-any-return]
     except ValueError:

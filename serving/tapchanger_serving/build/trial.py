@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from tapchanger_serving.build import log, timing
@@ -26,7 +26,7 @@ class Trial:
     recipe: Recipe
     spec: EngineSpec | None = None
     engine: Engine | None = None
-    fidelity: Fidelity = Fidelity()
+    fidelity: Fidelity = field(default_factory=Fidelity)
     memory_mib: float | None = None
     error: str | None = None
 

@@ -16,7 +16,7 @@ INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _HEADER_LIMIT = 100 << 20
 _CONVERT = (
-    "python -c \"import sys; from transformers import {auto} as M, AutoTokenizer as T; s, d = sys.argv[1:]; "
+    'python -c "import sys; from transformers import {auto} as M, AutoTokenizer as T; s, d = sys.argv[1:]; '
     'M.from_pretrained(s).save_pretrained(d); T.from_pretrained(s).save_pretrained(d)" OLD_FOLDER NEW_FOLDER'
 )
 _AUTO_CLASSES = {
@@ -62,7 +62,7 @@ def incomplete(message: str) -> StepError:
         "CheckpointIncomplete",
         message,
         field=MODEL_FIELD,
-        remedy="give the whole folder that save_pretrained wrote for model and tokenizer: config.json, model.safetensors, tokenizer.json",
+        remedy="give the whole folder that save_pretrained writes: config.json, model.safetensors and tokenizer.json",
     )
 
 
@@ -93,7 +93,9 @@ def _parameters(path: Path) -> int:
         prefix = stream.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
-            raise incomplete(f"{path.name} is no safetensors file: its header says {length} bytes and the file has {size}")
+            raise incomplete(
+                f"{path.name} is no safetensors file: its header says {length} bytes and the file has {size}"
+            )
         raw = stream.read(length)
     try:
         header = json.loads(raw)
@@ -103,8 +105,10 @@ def _parameters(path: Path) -> int:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise incomplete(f"{path.name} has a broken header: {error}") from error
     if size != 8 + length + end:
-        raise incomplete(f"{path.name} has {size} bytes and its header tells of {8 + length + end}: it was cut short or altered")
-    return parameters
+        raise incomplete(
+            f"{path.name} has {size} bytes and its header tells of {8 + length + end}: it was cut short or altered"
+        )
+    return int(parameters)
 
 
 def _listing(folder: Path) -> str:

@@ -32,7 +32,7 @@ def lay_out(store: Path, digest: str, output: Path, serving: Serving) -> tuple[M
         shutil.copytree(first, output / config.name / VERSION, copy_function=os.link)
     warmup = output / configs[0].name / "warmup"
     warmup.mkdir()
-    for name, content in warmup_files(serving).items():
+    for name, content in warmup_files().items():
         (warmup / name).write_bytes(content)
     for config in configs:
         (output / config.name / "config.pbtxt").write_text(config.render())

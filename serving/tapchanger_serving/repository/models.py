@@ -50,7 +50,7 @@ def text_model(artifact: Artifact, serving: Serving) -> ModelConfig:
         kind=InstanceKind.CPU,
         queue_delay_us=serving.queue_delay_us,
         warmups=tuple(
-            Warmup(f"{name} x{size}", size, (WarmupInput(names.TEXT, DataType.STRING, (1,), file=f"{name}-{size}"),))
+            Warmup(f"{name} x{size}", size, (WarmupInput(names.TEXT, DataType.STRING, (1,), file=name),))
             for name, size in _warmups(serving.max_batch)
         ),
     )
@@ -84,12 +84,9 @@ def engine_model(artifact: Artifact, serving: Serving) -> ModelConfig:
     )
 
 
-def warmup_files(serving: Serving) -> Mapping[str, bytes]:
-    """Files of the text model's `warmup` folder by name: each text as Triton's BYTES tensor."""
-    return {
-        f"{name}-{size}": _bytes_tensor(_WARMUP_TEXTS[name].encode()[:_CUT]) * size
-        for name, size in _warmups(serving.max_batch)
-    }
+def warmup_files() -> Mapping[str, bytes]:
+    """Files of the text model's `warmup` folder by name: one text each as a BYTES tensor, which Triton repeats."""
+    return {name: _bytes_tensor(text.encode()[:_CUT]) for name, text in _WARMUP_TEXTS.items()}
 
 
 def _warmups(max_batch: int) -> list[tuple[str, int]]:

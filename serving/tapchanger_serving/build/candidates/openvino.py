@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 from typing import Any
@@ -35,13 +37,15 @@ def int8(bench: Bench) -> EngineSpec:
     texts = bench.calibration
     rows = evenly(len(texts), _CALIBRATION_TEXTS)
     samples = [texts.tokenizer.pad([texts.encodings[row]]) for row in rows]
-    quantized = nncf.quantize(
-        _read(bench),
-        nncf.Dataset(samples),
-        subset_size=len(samples),
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.MIXED,
-    )
+    # NNCF draws progress bars, which have no place among JSON lines.
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantized = nncf.quantize(
+            _read(bench),
+            nncf.Dataset(samples),
+            subset_size=len(samples),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+        )
     return _saved(bench, quantized, "int8")
 
 

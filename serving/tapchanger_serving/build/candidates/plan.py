@@ -52,4 +52,6 @@ def _possible(hardware: Hardware) -> tuple[Recipe, ...]:
 def _described(hardware: Hardware) -> str:
     if hardware.gpu is not None:
         return f"{hardware.gpu.product} (driver {hardware.gpu.driver})"
-    return f"a CPU of architecture {hardware.arch} with {', '.join(hardware.instruction_sets) or 'no vector extensions'}"
+    return (
+        f"a CPU of architecture {hardware.arch} with {', '.join(hardware.instruction_sets) or 'no vector extensions'}"
+    )

@@ -13,8 +13,15 @@ class Source(Protocol):
     Both methods raise :class:`tapchanger_serving.build.failures.StepError` that names `field`.
     """
 
-    uri: str
-    tree_pin: str | None
+    @property
+    def tree_pin(self) -> str | None:
+        """The digest that the URI pins."""
+        ...
+
+    @property
+    def remote(self) -> bool:
+        """Whether the content travels over a network."""
+        ...
 
     def folder(self, scratch: Path) -> Path:
         """The checkpoint's folder; downloads go into the new folder `scratch`."""

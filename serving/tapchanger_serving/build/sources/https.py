@@ -25,7 +25,12 @@ class HttpsSource:
     url: str
     pin: str | None
     field: str
-    tree_pin: None = None
+    tree_pin: str | None = None
+
+    @property
+    def remote(self) -> bool:
+        """See :class:`tapchanger_serving.build.sources.base.Source`."""
+        return True
 
     def folder(self, scratch: Path) -> Path:
         """See :class:`tapchanger_serving.build.sources.base.Source`."""
@@ -43,7 +48,10 @@ class HttpsSource:
                 _unpack(tar, target, download_limit())
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             raise StepError(
-                "ArchiveInvalid", f"{self.uri}: {error}", field=self.field, remedy="pack it again and pin the new digest"
+                "ArchiveInvalid",
+                f"{self.uri}: {error}",
+                field=self.field,
+                remedy="pack it again and pin the new digest",
             ) from error
         finally:
             archive.unlink()

@@ -29,8 +29,15 @@ class HubSource:
         """Reads the part after `hf://`."""
         parts = _REPOSITORY.fullmatch(rest)
         if parts is None:
-            raise StepError("UriInvalid", f"{uri!r} names no repository", field=field, remedy="write hf://org/name@revision")
+            raise StepError(
+                "UriInvalid", f"{uri!r} names no repository", field=field, remedy="write hf://org/name@revision"
+            )
         return cls(uri, parts["name"], parts["revision"], tree_pin, field)
+
+    @property
+    def remote(self) -> bool:
+        """See :class:`tapchanger_serving.build.sources.base.Source`."""
+        return True
 
     def folder(self, scratch: Path) -> Path:
         """See :class:`tapchanger_serving.build.sources.base.Source`."""

@@ -41,6 +41,11 @@ class LocalSource:
             raise StepError("UriInvalid", f"{uri!r} has no absolute path", field=field, remedy="write file:///path")
         return cls(uri, Path(rest), Path("/"), tree_pin, field)
 
+    @property
+    def remote(self) -> bool:
+        """See :class:`tapchanger_serving.build.sources.base.Source`."""
+        return False
+
     def folder(self, scratch: Path) -> Path:  # noqa: ARG002 - nothing is downloaded
         """See :class:`tapchanger_serving.build.sources.base.Source`."""
         return self._existing(wanted="folder")

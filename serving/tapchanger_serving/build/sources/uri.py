@@ -21,7 +21,9 @@ def source_of(uri: str, *, claims: Path, field: str = MODEL_FIELD) -> Source:
     """The source behind a URI. Raises `UriInvalid` or `SourceUnsupported` for what this release can't read."""
     parts = _URI.fullmatch(uri)
     if parts is None:
-        raise StepError("UriInvalid", f"{uri!r} is no URI with a scheme", field=field, remedy=f"write one of {_SUPPORTED}")
+        raise StepError(
+            "UriInvalid", f"{uri!r} is no URI with a scheme", field=field, remedy=f"write one of {_SUPPORTED}"
+        )
     scheme, rest, pin = parts["scheme"], parts["rest"], parts["pin"]
     if pin is not None and not _HEX.fullmatch(pin):
         raise StepError(
