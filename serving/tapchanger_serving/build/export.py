@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 from tapchanger_serving.build import durations, log
 from tapchanger_serving.build.answers import answers
 from tapchanger_serving.build.checkpoint import Checkpoint, read_checkpoint
-from tapchanger_serving.build.exported import GRAPH, REFERENCE, Exported
-from tapchanger_serving.build.graph import export_graph
+from tapchanger_serving.build.exported import GRAPH, REFERENCE, Exported, graph_of
+from tapchanger_serving.build.graph import HALVES, export_graph
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.textset import Encoded, load_texts
 from tapchanger_serving.build.torch_model import TorchModel, load_torch
@@ -38,6 +39,10 @@ def export(request: BuildRequest, places: Places) -> None:
     model = load_torch(places.checkpoint, request.task, attention="eager")
     output = HIDDEN if request.task == "feature-extraction" else LOGITS
     export_graph(model.headed, places.exported / GRAPH, output, max_tokens=checkpoint.max_tokens)
+    if request.hardware.gpu is not None:
+        for precision, kind in HALVES.items():
+            half = copy.deepcopy(model.headed).to(kind)
+            export_graph(half, places.exported / graph_of(precision), output, max_tokens=checkpoint.max_tokens)
     log.info("exported graph", inputs=model.headed.inputs, output=output, seconds=round(time.monotonic() - started, 2))
     _write_reference(request, places, _facts(request, checkpoint, model, output), model)
     durations.remember(places, "export")

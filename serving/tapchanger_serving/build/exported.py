@@ -13,8 +13,13 @@ GRAPH = "model.onnx"
 REFERENCE = "reference.npz"
 
 
+def graph_of(precision: str) -> str:
+    """The graph's file for a precision: GPUs also get graphs in fp16 and bf16."""
+    return GRAPH if precision == "fp32" else f"model-{precision}.onnx"
+
+
 class Exported(Message):
-    """The exported model. `seconds` is what fetching and exporting took, for the report."""
+    """The exported model."""
 
     task: Task
     inputs: tuple[str, ...]
@@ -26,7 +31,6 @@ class Exported(Message):
     activation: Literal["softmax", "sigmoid"] = "softmax"
     pooling: Pooling | None = None
     parameters: int
-    seconds: float = 0.0
 
     @property
     def pooling_or_default(self) -> Pooling:

@@ -11,6 +11,9 @@ import torch
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
 from tapchanger_serving.build.torch_model import Headed
 
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+"""Precisions for which GPUs get a graph of their own."""
+
 _EXTERNAL_FROM = 1_500_000_000
 """ONNX files end at 2 GB: bigger models keep their weights in a file beside the graph."""
 

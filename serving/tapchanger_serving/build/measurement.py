@@ -92,10 +92,13 @@ class Measurement:
         """The candidates with their speed, and PyTorch's speed at the reference point."""
         batch, tokens = timing.reference_point(self._shapes)
         feeds = timing.full_batch(self.texts, batch, tokens)
+        model = load_torch(self.places.checkpoint, self.request.task)
+        if self.request.hardware.gpu is not None:
+            model = model.accelerated()
         runners: dict[str, timing.Runner] = {
             trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None
         }
-        runners[_TORCH] = with_best_threads(load_torch(self.places.checkpoint, self.request.task).on, feeds).run
+        runners[_TORCH] = with_best_threads(model.on, feeds).run
         many = timing.interleave(runners, feeds, _COMPARE_SPEED)
         single = timing.interleave(runners, timing.full_batch(self.texts, 1, tokens), _COMPARE_SPEED)
         speeds = {name: batch / timing.median(seconds) for name, seconds in many.items()}

@@ -36,29 +36,33 @@ class Headed(torch.nn.Module):
         self.inputs = inputs
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """INT64 `[batch, tokens]` per input → logits or token states."""
+        """INT64 `[batch, tokens]` per input → logits or token states, in fp32 whatever the model computes in."""
         answer: torch.Tensor = self.model(**dict(zip(self.inputs, tensors, strict=True)), return_dict=False)[0]
-        return answer
+        return answer.float()
 
 
 class TorchModel:
     """PyTorch eager in fp32; `threads` 0 means every core that the container may use."""
 
-    def __init__(self, headed: Headed, threads: int = 0) -> None:
-        self.headed = headed
+    def __init__(self, headed: Headed, threads: int = 0, device: str = "cpu") -> None:
+        self.headed = headed.to(device)
         self.threads = threads
+        self.device = device
 
     def on(self, threads: int) -> TorchModel:
         """The same model on another number of threads."""
-        return TorchModel(self.headed, threads)
+        return TorchModel(self.headed, threads, self.device)
+
+    def accelerated(self) -> TorchModel:
+        """The same model on the GPU, if PyTorch sees one: the fair baseline for engines that run there."""
+        return TorchModel(self.headed, self.threads, "cuda") if torch.cuda.is_available() else self
 
     def run(self, feeds: Tensors) -> npt.NDArray[np.float32]:
         """One forward pass."""
         torch.set_num_threads(self.threads or allowed_cpus())
         with torch.inference_mode():
-            output: npt.NDArray[np.float32] = self.headed(
-                *(torch.from_numpy(feeds[name]) for name in self.headed.inputs)
-            ).numpy()
+            tensors = (torch.from_numpy(feeds[name]).to(self.device) for name in self.headed.inputs)
+            output: npt.NDArray[np.float32] = self.headed(*tensors).cpu().numpy()
         return output
 
 

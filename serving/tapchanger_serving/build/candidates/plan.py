@@ -32,12 +32,6 @@ def plan(request: BuildRequest, hardware: Hardware) -> tuple[Recipe, ...]:
 
 
 def _possible(hardware: Hardware) -> tuple[Recipe, ...]:
-    if hardware.gpu is not None:
-        return (
-            Recipe("tensorrt", "fp32", tensorrt.fp32),
-            Recipe("tensorrt", "fp16", tensorrt.fp16),
-            Recipe("tensorrt", "bf16", tensorrt.bf16),
-        )
     recipes = [
         Recipe("onnxruntime", "fp32", onnxruntime.fp32),
         Recipe("onnxruntime", "int8", onnxruntime.int8),
@@ -46,6 +40,12 @@ def _possible(hardware: Hardware) -> tuple[Recipe, ...]:
     ]
     if _BF16 & set(hardware.instruction_sets):
         recipes.append(Recipe("openvino", "bf16", openvino.bf16))
+    if hardware.gpu is not None:
+        recipes += [
+            Recipe("tensorrt", "fp32", tensorrt.fp32),
+            Recipe("tensorrt", "fp16", tensorrt.fp16),
+            Recipe("tensorrt", "bf16", tensorrt.bf16),
+        ]
     return tuple(recipes)
 
 
