@@ -19,6 +19,8 @@ EXIT_CRASH = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one step. Exit codes: 0 done, 42 the user has to change something, 1 the step broke."""
+    # Threads that spin while they wait take the very cores that the others need when cores are shared or limited.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     log.adopt_libraries()

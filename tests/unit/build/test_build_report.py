@@ -1,0 +1,89 @@
+"""The last words of a step fit into the 4096 bytes that the kubelet keeps."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tapchanger_serving.build import termination
+from tapchanger_serving.build.report import report_text
+from tapchanger_serving.contract.messages import (
+    BuildReport,
+    Candidate,
+    GateResult,
+    Hardware,
+    Inspection,
+    StepFailure,
+    Timing,
+)
+
+SURFACE = tuple(Timing(batch=b, tokens=t, p50_ms=1.5, p99_ms=2.5) for b in (1, 8, 32) for t in (16, 64))
+CANDIDATES = tuple(
+    Candidate(runtime=r, precision=p, texts_per_second=123.45, p50_ms=1.234, memory_mib=99.9, agreement=0.9991, max_difference=0.01)
+    for r in ("onnxruntime", "openvino")
+    for p in ("fp32", "int8")
+)
+
+
+def report(gates: tuple[GateResult, ...] = (), candidates: tuple[Candidate, ...] = CANDIDATES, why: str = "fast") -> BuildReport:
+    return BuildReport(
+        artifact="sha256:" + "a" * 64, size_bytes=10, runtime="openvino", precision="int8", why=why, speedup=2.5,
+        torch_texts_per_second=50.0, candidates=candidates, gates=gates, surface=SURFACE, compared_texts=1000, seconds=60.0,
+    )  # fmt: skip
+
+
+def gate(name: str, *, passed: bool = True, detail: str | None = "40 rows") -> GateResult:
+    return GateResult(name=name, value=0.9, bound="≥ 0.8", passed=passed, detail=detail)
+
+
+def test_a_report_that_fits_is_left_whole() -> None:
+    whole = report(gates=(gate("accuracy"), gate("accuracy[source=a]")))
+    assert BuildReport.model_validate_json(report_text(whole)) == whole
+
+
+def test_many_slices_are_thinned_and_what_failed_stays() -> None:
+    slices = tuple(gate(f"accuracy[source={index:04d} with a rather long name]") for index in range(300))
+    failed = gate("accuracy[source=bad]", passed=False, detail="37 rows")
+    text = report_text(report(gates=(gate("accuracy"), *slices, failed)))
+    kept = BuildReport.model_validate_json(text)
+    assert len(text.encode()) <= 4096
+    assert failed in kept.gates
+    assert "accuracy" in {result.name for result in kept.gates}
+
+
+def test_long_errors_are_shortened_before_figures_are_lost() -> None:
+    broken = tuple(Candidate(runtime="openvino", precision="int8", error="x" * 3000) for _ in range(3))
+    kept = BuildReport.model_validate_json(report_text(report(candidates=(*CANDIDATES, *broken))))
+    assert kept.candidates[:4] == CANDIDATES
+    assert kept.surface == SURFACE
+    assert len(kept.candidates[-1].error or "") == 120
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.builds(gate, st.text(max_size=300), passed=st.booleans(), detail=st.text(max_size=600)), max_size=60),
+    st.text(max_size=5000),
+    st.lists(st.text(max_size=3000), max_size=8),
+)
+def test_any_report_fits(gates: list[GateResult], why: str, errors: list[str]) -> None:
+    candidates = tuple(Candidate(runtime="openvino", precision="int8", error=error) for error in errors)
+    text = report_text(report(tuple(gates), candidates, why))
+    assert len(text.encode()) <= 4096
+    assert BuildReport.model_validate_json(text).artifact == "sha256:" + "a" * 64
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(min_size=1, max_size=60), st.text(max_size=9000), st.none() | st.text(max_size=9000))
+def test_any_failure_fits_and_keeps_its_reason(reason: str, message: str, remedy: str | None) -> None:
+    text = termination.failure_text(StepFailure(reason=reason, message=message, remedy=remedy))
+    assert len(text.encode()) <= 4096
+    assert StepFailure.model_validate_json(text).reason == reason
+
+
+def test_an_inspection_with_too_many_labels_still_fits() -> None:
+    inspection = Inspection(
+        digest="sha256:0", architecture="BertForTokenClassification", labels=tuple(f"label-{i}" for i in range(2000)),
+        max_tokens=512, parameters=1, size_bytes=1, hardware=Hardware(arch="amd64"),
+    )  # fmt: skip
+    text = termination.inspection_text(inspection)
+    assert len(text.encode()) <= 4096
+    assert Inspection.model_validate_json(text).digest == "sha256:0"

@@ -1,0 +1,141 @@
+"""The store: nothing half-written is ever seen, nothing valid is written twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tapchanger_serving.build import cache, store
+from tapchanger_serving.build.checkpoint import read_checkpoint
+from tapchanger_serving.build.digest import hash_tree
+from tapchanger_serving.build.places import Places
+from tapchanger_serving.contract.artifact import Artifact
+from tapchanger_serving.contract.messages import BuildReport, Hardware
+
+MANIFEST = Artifact(
+    task="text-classification",
+    runtime="onnxruntime",
+    precision="fp32",
+    engine="model.onnx",
+    inputs=("input_ids",),
+    output="logits",
+    dimensions=2,
+    max_tokens=64,
+    max_batch_size=8,
+    hardware=Hardware(arch="amd64"),
+    files=(),
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "engine.bin").write_bytes(b"engine")
+    (tmp_path / "tokenizer.bin").write_bytes(b"tokenizer")
+    return {"model.onnx": tmp_path / "engine.bin", "tokenizer.json": tmp_path / "tokenizer.bin"}
+
+
+def report(artifact: str) -> BuildReport:
+    return BuildReport(
+        artifact=artifact, size_bytes=1, runtime="onnxruntime", precision="fp32", why="", speedup=1.0,
+        torch_texts_per_second=1.0, candidates=(), gates=(), surface=(), compared_texts=0, seconds=1.0,
+    )  # fmt: skip
+
+
+def test_an_artifact_is_named_by_its_manifest_and_lists_its_files(places: Places, files: dict[str, Path]) -> None:
+    digest, size = store.write_artifact(places, files, MANIFEST)
+    folder = places.store / "artifacts" / digest.replace(":", "-")
+    text = (folder / "artifact.json").read_bytes()
+    assert digest == f"sha256:{hashlib.sha256(text).hexdigest()}"
+    listed = {entry.path: entry.sha256 for entry in Artifact.model_validate_json(text).files}
+    assert listed["model.onnx"] == hashlib.sha256(b"engine").hexdigest()
+    assert set(listed) == {"model.onnx", "tokenizer.json"}
+    assert size == len(text) + len(b"engine") + len(b"tokenizer")
+    assert store.valid_artifact(folder, digest)
+
+
+def test_other_users_may_read_an_artifact(places: Places, files: dict[str, Path]) -> None:
+    files["model.onnx"].chmod(0o600)
+    folder = store.artifact_folder(places, store.write_artifact(places, files, MANIFEST)[0])
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.iterdir() if path.name != "artifact.json")
+
+
+def test_the_same_content_is_the_same_artifact_and_is_left_alone(places: Places, files: dict[str, Path]) -> None:
+    digest, _ = store.write_artifact(places, files, MANIFEST)
+    before = (store.artifact_folder(places, digest) / "model.onnx").stat()
+    assert store.write_artifact(places, files, MANIFEST)[0] == digest
+    after = (store.artifact_folder(places, digest) / "model.onnx").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert [path.name for path in (places.store / "artifacts").iterdir()] == [digest.replace(":", "-")]
+
+
+@pytest.mark.parametrize("harm", ["alter", "cut", "remove", "manifest"])
+def test_a_damaged_artifact_is_not_valid_and_is_repaired(places: Places, files: dict[str, Path], harm: str) -> None:
+    digest, _ = store.write_artifact(places, files, MANIFEST)
+    folder = store.artifact_folder(places, digest)
+    match harm:
+        case "alter":
+            (folder / "model.onnx").write_bytes(b"ENGINE")
+        case "cut":
+            (folder / "model.onnx").write_bytes(b"eng")
+        case "remove":
+            (folder / "tokenizer.json").unlink()
+        case _:
+            (folder / "artifact.json").write_text("{}")
+    assert not store.valid_artifact(folder, digest)
+    assert store.write_artifact(places, files, MANIFEST)[0] == digest
+    assert store.valid_artifact(folder, digest)
+
+
+def test_a_build_that_breaks_while_copying_leaves_nothing(places: Places, files: dict[str, Path]) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.write_artifact(places, files | {"zzz": Path("/none")}, MANIFEST)
+    assert list((places.store / "artifacts").iterdir()) == []
+
+
+def test_losing_a_race_for_the_same_content_is_as_good_as_winning(
+    places: Places, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, _ = store.write_artifact(places, files, MANIFEST)
+    seen = iter([False, True])
+    monkeypatch.setattr(store, "valid_artifact", lambda *args: next(seen))
+    monkeypatch.setattr(store.shutil, "rmtree", lambda *args, **kwargs: None)
+    assert store.write_artifact(places, files, MANIFEST)[0] == digest
+
+
+def test_a_report_counts_only_with_its_artifact(places: Places, files: dict[str, Path]) -> None:
+    digest, _ = store.write_artifact(places, files, MANIFEST)
+    assert store.finished(places, "eb-1") is None
+    store.write_report(places, "eb-1", report(digest))
+    assert store.finished(places, "eb-1") == report(digest)
+    (store.artifact_folder(places, digest) / "model.onnx").unlink()
+    assert store.finished(places, "eb-1") is None
+
+
+def test_a_report_of_another_release_does_not_count(places: Places) -> None:
+    places.report("eb-1").parent.mkdir()
+    places.report("eb-1").write_text('{"artifact": "sha256:00", "unknown": 1}')
+    assert store.finished(places, "eb-1") is None
+
+
+def test_a_download_is_kept_until_it_is_forgotten(places: Places, make_checkpoint: Callable[..., Path]) -> None:
+    found = read_checkpoint(make_checkpoint(), "text-classification")
+    digest = hash_tree(found.folder, found.files)
+    assert cache.kept(places, digest) is None
+    cache.keep(places, found, digest)
+    kept = cache.kept(places, digest)
+    assert kept is not None
+    assert {path.name for path in kept.iterdir()} == set(found.files)
+    cache.forget(places, digest)
+    assert cache.kept(places, digest) is None
+
+
+def test_a_damaged_download_is_thrown_away(places: Places, make_checkpoint: Callable[..., Path]) -> None:
+    found = read_checkpoint(make_checkpoint(), "text-classification")
+    digest = hash_tree(found.folder, found.files)
+    cache.keep(places, found, digest)
+    (places.store / "models" / digest.replace(":", "-") / "config.json").write_text("{}")
+    assert cache.kept(places, digest) is None
+    assert not list((places.store / "models").iterdir())
