@@ -71,9 +71,9 @@ def analyse(
     known = {entry.key: entry for entry in state.objectives}
     gathered, entries = [], []
     for objective in objectives:
-        seen = counts[objective.name]
         before = _entry(objective, known.get(objective.key))
-        after = before if silent else _learn(objective, seen, before)
+        seen = _remembered(before) if silent else counts[objective.name]
+        after = _learn(objective, seen, before)
         gathered.append(_evidence(objective, seen, after, log_threshold, _comparable(seen, look, settings)))
         entries.append(_stored(before, after, log_threshold))
     verdict = _verdict(objectives, counts, look, settings, tuple(gathered))
@@ -152,6 +152,11 @@ def _entry(objective: Objective, known: ObjectiveState | None) -> ObjectiveState
     return ObjectiveState(
         objective.key, (0, 0), (0, 0, 0, 0), sequential.Portfolio.fresh(grid), sequential.Portfolio.fresh(odds)
     )
+
+
+def _remembered(state: ObjectiveState) -> ObjectiveCounts:
+    """What was last seen, for a look at which the observer is silent."""
+    return ObjectiveCounts(Counts(*state.seen), Counts(*state.compared[2:]))
 
 
 def _learn(objective: Objective, seen: ObjectiveCounts, before: ObjectiveState) -> ObjectiveState:

@@ -128,6 +128,17 @@ def test_the_message_of_a_failure_gives_the_figures_in_words() -> None:
     assert verdict.message.endswith(" against 200")
 
 
+def test_single_requests_are_gathered_until_they_can_be_compared() -> None:
+    rollout = Rollout((LATENCY,), weight=50)
+    while rollout.serve(1, 1, latency=(1, 0)).look().result != "Fail":
+        assert rollout.canary["latency"][0] < 8
+
+
+def test_more_than_the_budget_is_no_pass_even_where_a_gross_breach_is_ruled_out() -> None:
+    assert supports(LATENCY, Counts(400, 4), 100)
+    assert not supports(LATENCY, Counts(400, 6), 100)
+
+
 def test_errors_in_one_of_ten_requests_fail_soon() -> None:
     bad = []
     for seed in range(20):
@@ -273,6 +284,17 @@ def test_missing_stale_and_absent_data_is_never_a_pass_and_changes_nothing() -> 
     assert verdict.reason == evidence.NO_REQUESTS
 
 
+def test_a_silent_observer_is_not_taken_for_one_that_lost_its_data() -> None:
+    rollout = Rollout().serve(40, 760, latency=(2, 20))
+    before, state = rollout.look(), rollout.state
+    silent = Look({}, rollout.weight, 0.0, data_age=None)
+    verdict, rollout.state = analyse(rollout.objectives, silent, rollout.settings, rollout.state)
+    assert rollout.state == state
+    for last, entry in zip(before.evidence, verdict.evidence, strict=True):
+        assert (entry.canary, entry.stable, entry.interval) == (last.canary, last.stable, last.interval)
+        assert (entry.budget_e, entry.stable_e) == pytest.approx((last.budget_e, last.stable_e), rel=1e-4)
+
+
 def test_a_failure_stays_one_when_the_observer_falls_silent() -> None:
     rollout = Rollout().serve(5, 95, latency=(5, 0))
     assert rollout.look().result == "Fail"
@@ -385,8 +407,8 @@ def test_every_verdict_is_finite_json_with_a_sentence(history: list[tuple[int, i
         json.dumps(rollout.state.to_dict(), allow_nan=False)
 
 
-@given(batches)
 @settings(deadline=None)
+@given(batches)
 def test_a_canary_with_one_more_bad_request_in_a_first_look_is_never_judged_milder(
     history: list[tuple[int, int, float, float]],
 ) -> None:

@@ -27,12 +27,13 @@ def e_value(budget: float, batches: list[tuple[int, int]]) -> float:
     return portfolio.log_e
 
 
-@given(budget=BUDGETS, part=st.floats(0.0, 1.0), requests=st.integers(1, 40))
+@settings(deadline=None)
+@given(budget=BUDGETS, part=st.integers(0, 20), requests=st.integers(1, 40))
 def test_a_bet_against_the_budget_gains_nothing_on_average_while_the_rate_is_within(
-    budget: float, part: float, requests: int
+    budget: float, part: int, requests: int
 ) -> None:
     bads = range(requests + 1)
-    chances = stats.binom.pmf(list(bads), requests, part * budget)
+    chances = stats.binom.pmf(list(bads), requests, budget * part / 20)
     factors = [seq.budget_bets(budget, requests, bad) for bad in bads]
     for alternative in range(len(factors[0])):
         mean = sum(
@@ -43,6 +44,7 @@ def test_a_bet_against_the_budget_gains_nothing_on_average_while_the_rate_is_wit
         assert mean <= 1.0 + 1e-6
 
 
+@settings(deadline=None)
 @given(budget=BUDGETS)
 def test_alternatives_lie_above_the_budget_in_order(budget: float) -> None:
     rates = seq.budget_alternatives(budget)
@@ -86,6 +88,7 @@ def test_the_bound_for_many_bad_requests_is_fair_too(canary: int, stable: int, b
         assert mean <= 1.0 + 1e-6
 
 
+@settings(deadline=None)
 @given(
     canary=st.integers(1, 40),
     stable=st.integers(1, 1000),
@@ -107,6 +110,7 @@ def test_one_more_bad_request_of_the_canary_never_speaks_for_it(
     )
 
 
+@settings(deadline=None)
 @given(canary=st.integers(1, 40), stable=st.integers(1, 500), mine=st.integers(0, 40), theirs=st.integers(0, 100))
 def test_one_more_bad_request_of_stable_never_speaks_against_the_canary(
     canary: int, stable: int, mine: int, theirs: int
@@ -117,6 +121,7 @@ def test_one_more_bad_request_of_stable_never_speaks_against_the_canary(
     assert all(after <= before + 1e-9 for before, after in zip(less, more, strict=True))
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 1000), min_size=1, max_size=10))
 def test_spreading_wealth_anew_costs_the_same_however_requests_are_batched(sizes: list[int]) -> None:
     kept, total = 1.0, 0
@@ -126,6 +131,7 @@ def test_spreading_wealth_anew_costs_the_same_however_requests_are_batched(sizes
     assert kept == pytest.approx(1.0 - seq.share_of(total, total))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(-50.0, 50.0), min_size=3, max_size=3),
     st.lists(st.floats(-50.0, 50.0), min_size=2, max_size=2),
@@ -142,6 +148,7 @@ def test_wealth_is_neither_made_nor_lost_by_spreading_it(
     assert after.log_wealth == pytest.approx(by_hand, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 500.0), min_size=2, max_size=8))
 def test_what_is_kept_between_looks_is_never_more_than_was_won(wealth: list[float]) -> None:
     kept = seq.capped(seq.Portfolio(tuple(wealth)), math.log(200.0))
@@ -150,11 +157,11 @@ def test_what_is_kept_between_looks_is_never_more_than_was_won(wealth: list[floa
 
 
 def test_a_rate_at_the_budget_crosses_no_oftener_than_promised_however_often_one_looks() -> None:
-    rng, budget, error, runs = random.Random(1), 0.05, 0.1, 600
+    rng, budget, error, runs = random.Random(1), 0.05, 0.1, 400
     crossed = 0
     for _ in range(runs):
         portfolio = seq.Portfolio.fresh(len(seq.budget_alternatives(budget)))
-        for count in range(1, 251):
+        for count in range(1, 151):
             bets = seq.budget_bets(budget, 1, rng.random() < budget)
             portfolio = seq.settle(portfolio, bets, seq.share_of(budget, budget * count))
             if portfolio.log_e >= -math.log(error):
@@ -190,6 +197,7 @@ def test_evidence_comes_soon_even_after_a_long_time_of_health() -> None:
     assert e_value(0.01, healthy + [(1, 1)] * 8) > math.log(200.0)
 
 
+@settings(deadline=None)
 @given(
     budget=BUDGETS, requests=st.integers(1, 100_000_000), part=st.floats(0.0, 1.0), others=st.integers(1, 100_000_000)
 )
@@ -218,6 +226,11 @@ def test_the_interval_is_wider_than_one_for_a_single_look_but_not_by_much(counts
     assert high - low < 2.5 * (once.high - once.low)
 
 
+def test_a_few_bad_requests_on_one_side_are_counted_exactly() -> None:
+    """All ten of the canary bad and none of stable's ten: one way among the binomial coefficient of 20 over 10."""
+    assert max(seq.comparison_bets((10, 10), (10, 0))) == pytest.approx(math.log(math.comb(20, 10)), abs=0.15)
+
+
 def test_nothing_is_known_without_requests() -> None:
     assert seq.rate_interval(0, 0) == (0.0, 1.0)
     assert seq.comparison_bets((0, 0), (50, 20)) == (0.0,) * len(seq.ODDS)
@@ -225,11 +238,11 @@ def test_nothing_is_known_without_requests() -> None:
 
 
 def test_the_true_rate_stays_inside_the_interval_at_all_times() -> None:
-    rng, rate, runs = random.Random(3), 0.1, 300
+    rng, rate, runs = random.Random(3), 0.1, 200
     left = 0
     for _ in range(runs):
         bad = 0
-        for requests in range(1, 151):
+        for requests in range(1, 101):
             bad += rng.random() < rate
             low, high = seq.rate_interval(requests, bad, 0.1)
             if not low <= rate <= high:
@@ -238,6 +251,7 @@ def test_the_true_rate_stays_inside_the_interval_at_all_times() -> None:
     assert 0 < left <= stats.binom.ppf(0.999, runs, 0.1)
 
 
+@settings(deadline=None)
 @given(budget=st.sampled_from([1e-4, 0.001, 0.01, 0.1, 0.6]), least=st.integers(1, 10_000), above=st.floats(0.0, 1.0))
 def test_a_breach_worth_catching_gains_nothing_on_average_from_acceptance(
     budget: float, least: int, above: float
