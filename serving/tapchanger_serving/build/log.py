@@ -18,8 +18,9 @@ class _Lines(logging.Handler):
 
 def adopt_libraries() -> None:
     """Sends the libraries' errors here and drops their warnings, which are advice for whoever wrote the calls."""
-    logging.basicConfig(level=logging.ERROR, handlers=[_Lines()], force=True)
+    logging.basicConfig(handlers=[_Lines()], force=True)
     logging.captureWarnings(capture=True)
+    logging.disable(logging.WARNING)
 
 
 def info(msg: str, **fields: object) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tapchanger_serving.build.places import Places
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from tapchanger_serving.build.places import Places
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "tea", "rain", "train", "late"]
 CONFIG: dict[str, Any] = {
@@ -53,7 +54,9 @@ def make_checkpoint(tmp_path: Path, tokenizer_file: Path) -> Callable[..., Path]
         folder.mkdir()
         content = {key: value for key, value in (CONFIG | config).items() if value is not None}
         (folder / "config.json").write_text(json.dumps(content))
-        save_file({"weight": np.zeros((3, 5), np.float32), "bias": np.zeros(3, np.float32)}, folder / "model.safetensors")
+        save_file(
+            {"weight": np.zeros((3, 5), np.float32), "bias": np.zeros(3, np.float32)}, folder / "model.safetensors"
+        )
         (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
         (folder / "README.md").write_text("not part of the content")
         return folder

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.digest import copy_tree, hash_tree
 from tapchanger_serving.build.failures import StepError
@@ -27,10 +28,14 @@ def refusal(folder: Path, task: str = CLASSIFY) -> StepError:
     return caught.value
 
 
-def sentence_model(folder: Path, pooling: dict[str, Any], kinds: tuple[str, ...] = ("Transformer", "Pooling", "Normalize")) -> Path:
+def sentence_model(
+    folder: Path, pooling: dict[str, Any], kinds: tuple[str, ...] = ("Transformer", "Pooling", "Normalize")
+) -> Path:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
-    (folder / "modules.json").write_text(json.dumps([{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]))
+    (folder / "modules.json").write_text(
+        json.dumps([{"type": f"sentence_transformers.models.{kind}"} for kind in kinds])
+    )
     return folder
 
 
@@ -48,7 +53,9 @@ def test_a_classifier_is_read_from_its_config_and_weight_header(make_checkpoint:
 def test_the_digest_is_what_the_shell_prints_for_the_files_that_matter(make_checkpoint: Make) -> None:
     found = read_checkpoint(make_checkpoint(), CLASSIFY)
     command = f"sha256sum {' '.join(found.files)} | LC_ALL=C sort | sha256sum | cut -d' ' -f1"
-    printed = subprocess.run(["bash", "-c", command], cwd=found.folder, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["bash", "-c", command], cwd=found.folder, capture_output=True, text=True, check=True
+    ).stdout
     assert hash_tree(found.folder, found.files) == f"sha256:{printed.strip()}"
 
 
@@ -78,12 +85,16 @@ def test_other_files_do_not_change_the_digest_and_weights_do(make_checkpoint: Ma
         ({"id2label": {str(i): f"c{i}" for i in range(12)}}, tuple(f"c{i}" for i in range(12))),
     ],
 )
-def test_labels_keep_the_order_of_their_ids(make_checkpoint: Make, config: dict[str, Any], expected: tuple[str, ...]) -> None:
+def test_labels_keep_the_order_of_their_ids(
+    make_checkpoint: Make, config: dict[str, Any], expected: tuple[str, ...]
+) -> None:
     assert read_checkpoint(make_checkpoint(**config), CLASSIFY).labels == expected
 
 
 @pytest.mark.parametrize(
-    "config", [{"problem_type": "multi_label_classification"}, {"id2label": {"0": "relevance"}}], ids=["multi-label", "one logit"]
+    "config",
+    [{"problem_type": "multi_label_classification"}, {"id2label": {"0": "relevance"}}],
+    ids=["multi-label", "one logit"],
 )
 def test_heads_that_score_each_label_by_itself_use_the_sigmoid(make_checkpoint: Make, config: dict[str, Any]) -> None:
     assert read_checkpoint(make_checkpoint(**config), CLASSIFY).activation == "sigmoid"
@@ -108,7 +119,11 @@ def test_roberta_loses_the_positions_below_its_padding_id(make_checkpoint: Make)
 @pytest.mark.parametrize(
     ("config", "kinds", "expected"),
     [
-        ({"pooling_mode_mean_tokens": True}, ("Transformer", "Pooling", "Normalize"), Pooling(mode="mean", normalize=True)),
+        (
+            {"pooling_mode_mean_tokens": True},
+            ("Transformer", "Pooling", "Normalize"),
+            Pooling(mode="mean", normalize=True),
+        ),
         ({"pooling_mode_cls_token": True}, ("Transformer", "Pooling"), Pooling(mode="cls", normalize=False)),
         ({"pooling_mode_max_tokens": True}, ("Transformer", "Pooling"), Pooling(mode="max", normalize=False)),
         ({"pooling_mode": "cls"}, ("Transformer", "Pooling"), Pooling(mode="cls", normalize=False)),
@@ -184,7 +199,10 @@ def test_custom_code_is_refused(make_checkpoint: Make, name: str) -> None:
     assert "modeling_x.py" in failure.message
 
 
-@pytest.mark.parametrize(("name", "word"), [("config.json", "config.json"), ("tokenizer.json", "tokenizer"), ("model.safetensors", "README.md")])
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("config.json", "config.json"), ("tokenizer.json", "tokenizer"), ("model.safetensors", "README.md")],
+)
 def test_a_missing_file_is_named(make_checkpoint: Make, name: str, word: str) -> None:
     folder = make_checkpoint()
     (folder / name).unlink()
@@ -222,7 +240,9 @@ def test_shards_are_followed_and_a_missing_one_is_named(make_checkpoint: Make) -
 
 def test_an_index_may_not_lead_out_of_the_folder(make_checkpoint: Make) -> None:
     folder = make_checkpoint()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "../checkpoint/model.safetensors"}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"w": "../checkpoint/model.safetensors"}})
+    )
     assert refusal(folder).failure.reason == "CheckpointIncomplete"
 
 

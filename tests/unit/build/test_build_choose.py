@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tapchanger_serving.build import choose
 from tapchanger_serving.contract.messages import Candidate
 

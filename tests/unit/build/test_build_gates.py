@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+
 from tapchanger_serving.build import gates
 from tapchanger_serving.build.answers import Fidelity, Floats
 from tapchanger_serving.build.dataset import Rows
@@ -31,7 +32,9 @@ def scores(*predicted: int) -> Floats:
     return np.array([[0.2, 0.8] if label else [0.8, 0.2] for label in predicted], dtype=np.float32)
 
 
-def judge(metric: MetricGate, data: Rows, found: Floats, reference: Floats | None = None, **changes: Any) -> list[GateResult]:
+def judge(
+    metric: MetricGate, data: Rows, found: Floats, reference: Floats | None = None, **changes: Any
+) -> list[GateResult]:
     gate = EvaluationGate(dataset=DatasetSource(uri="pvc://d/x.csv"), metrics=(metric,))
     return gates.evaluation(gate, model(**changes), data, found, found if reference is None else reference)
 
@@ -70,7 +73,9 @@ def test_a_label_that_the_model_does_not_know_fails_every_metric_and_is_named() 
     ("accuracy", {"min": 0.75, "max_drop": 0.2}, False),
     ("accuracy", {"max": 0.5}, False),
 ])  # fmt: skip
-def test_a_drop_is_measured_against_pytorch_on_the_same_data(name: Literal["accuracy"], bounds: dict[str, float], passed: bool) -> None:
+def test_a_drop_is_measured_against_pytorch_on_the_same_data(
+    name: Literal["accuracy"], bounds: dict[str, float], passed: bool
+) -> None:
     data = rows(["calm", "angry", "angry", "calm"])
     results = judge(MetricGate(name=name, **bounds), data, scores(0, 1, 0, 0), scores(0, 1, 1, 0))
     assert len(results) == len(bounds)
@@ -95,7 +100,10 @@ def sliced() -> tuple[Rows, Floats]:
 def test_a_star_means_every_slice_of_enough_rows() -> None:
     data, found = sliced()
     results = judge(MetricGate(name="accuracy", slice="*", min=0.8), data, found)
-    assert {result.name: result.value for result in results} == {"accuracy[source=chat]": 0.75, "accuracy[source=mail]": 1.0}
+    assert {result.name: result.value for result in results} == {
+        "accuracy[source=chat]": 0.75,
+        "accuracy[source=mail]": 1.0,
+    }
     assert [result.passed for result in results] == [False, True]
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
+
 from tapchanger_serving.build.answers import compare, decided
-from tapchanger_serving.build.metrics import ece, f1
 from tapchanger_serving.build.metrics import accuracy as share_right
+from tapchanger_serving.build.metrics import ece, f1
 
 Floats = npt.NDArray[np.float32]
 

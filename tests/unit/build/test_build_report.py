@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tapchanger_serving.build import termination
 from tapchanger_serving.build.report import report_text
 from tapchanger_serving.contract.messages import (
@@ -18,13 +19,23 @@ from tapchanger_serving.contract.messages import (
 
 SURFACE = tuple(Timing(batch=b, tokens=t, p50_ms=1.5, p99_ms=2.5) for b in (1, 8, 32) for t in (16, 64))
 CANDIDATES = tuple(
-    Candidate(runtime=r, precision=p, texts_per_second=123.45, p50_ms=1.234, memory_mib=99.9, agreement=0.9991, max_difference=0.01)
+    Candidate(
+        runtime=r,
+        precision=p,
+        texts_per_second=123.45,
+        p50_ms=1.234,
+        memory_mib=99.9,
+        agreement=0.9991,
+        max_difference=0.01,
+    )
     for r in ("onnxruntime", "openvino")
     for p in ("fp32", "int8")
 )
 
 
-def report(gates: tuple[GateResult, ...] = (), candidates: tuple[Candidate, ...] = CANDIDATES, why: str = "fast") -> BuildReport:
+def report(
+    gates: tuple[GateResult, ...] = (), candidates: tuple[Candidate, ...] = CANDIDATES, why: str = "fast"
+) -> BuildReport:
     return BuildReport(
         artifact="sha256:" + "a" * 64, size_bytes=10, runtime="openvino", precision="int8", why=why, speedup=2.5,
         torch_texts_per_second=50.0, candidates=candidates, gates=gates, surface=SURFACE, compared_texts=1000, seconds=60.0,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tapchanger_serving.build import cache, store
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.digest import hash_tree

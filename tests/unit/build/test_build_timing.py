@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tapchanger_serving.build import timing
 from tapchanger_serving.build.dataset import Rows
 from tapchanger_serving.build.textset import Encoded
@@ -38,7 +39,11 @@ def test_every_round_runs_every_engine_once() -> None:
     machine = Machine()
     runners = {"a": machine.runner("a", 0.1), "b": machine.runner("b", 0.2), "c": machine.runner("c", 0.3)}
     taken = timing.interleave(runners, {}, Effort(min_rounds=4, max_rounds=4, seconds=0), machine.clock)
-    assert {name: [round(x, 9) for x in seconds] for name, seconds in taken.items()} == {"a": [0.1] * 4, "b": [0.2] * 4, "c": [0.3] * 4}
+    assert {name: [round(x, 9) for x in seconds] for name, seconds in taken.items()} == {
+        "a": [0.1] * 4,
+        "b": [0.2] * 4,
+        "c": [0.3] * 4,
+    }
     measured = machine.ran[6:]
     rounds = [measured[index : index + 3] for index in range(0, 12, 3)]
     assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds)

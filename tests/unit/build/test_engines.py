@@ -1,0 +1,59 @@
+"""Engines of both CPU runtimes give the graph's answers for any shape."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tapchanger_serving.engines import EngineSpec, UnsupportedRuntimeError, open_engine
+
+INPUTS = ("input_ids", "attention_mask")
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`hidden = input_ids * attention_mask`, as floats."""
+    shape = ["batch", "tokens"]
+    nodes = [
+        helper.make_node("Mul", list(INPUTS), ["product"]),
+        helper.make_node("Cast", ["product"], ["hidden"], to=TensorProto.FLOAT),
+    ]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in INPUTS]
+    output = helper.make_tensor_value_info("hidden", TensorProto.FLOAT, shape)
+    model = helper.make_model(
+        helper.make_graph(nodes, "product", tensors, [output]), opset_imports=[helper.make_opsetid("", 20)]
+    )
+    model.ir_version = 10
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_an_engine_answers_for_any_shape_and_ignores_extra_inputs(graph: Path, runtime: str, threads: int) -> None:
+    engine = open_engine(EngineSpec(runtime, graph, INPUTS, "hidden", threads=threads))
+    answers = []
+    for shape in ((1, 1), (3, 7), (2, 64)):
+        ids = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
+        mask = ids % 2
+        answers.append((engine.run({"input_ids": ids, "attention_mask": mask, "token_type_ids": ids}), ids * mask))
+    # An answer stays what it was when the engine runs again.
+    for answer, expected in answers:
+        assert answer.dtype == np.float32
+        assert (answer == expected).all()
+    engine.close()
+
+
+def test_an_unknown_runtime_is_named(graph: Path) -> None:
+    with pytest.raises(UnsupportedRuntimeError, match="'tvm' is unknown"):
+        open_engine(EngineSpec("tvm", graph, INPUTS, "hidden"))
+
+
+def test_tensorrt_without_its_library_or_a_gpu_is_refused(graph: Path) -> None:
+    with pytest.raises((UnsupportedRuntimeError, RuntimeError)):
+        open_engine(EngineSpec("tensorrt", graph, INPUTS, "hidden"))
