@@ -54,6 +54,8 @@ class Follower:
         self._process.terminate()
         self._process.wait()
         self._thread.join(timeout=10)
+        if self._process.stdout:
+            self._process.stdout.close()
 
     def _collect(self) -> None:
         for body in self._changes:

@@ -73,8 +73,19 @@ def make_models(stack: Stack) -> None:
 def install(stack: Stack, values: Mapping[str, Any] | None = None) -> None:
     """Installs or upgrades the chart and waits until it is up."""
     given = json.dumps({"images": stack.images, **(values or {})})
+    _forget_interrupted(stack)
     command = ["upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--create-namespace"]
-    helm(stack, *command, "--values", "-", "--wait", "--timeout", "5m", text=given)
+    # Definitions that somebody applied by hand are taken over.
+    flags = ["--take-ownership", "--force-conflicts", "--values", "-", "--wait", "--timeout", "5m"]
+    helm(stack, *command, *flags, text=given)
+
+
+def _forget_interrupted(stack: Stack) -> None:
+    """Removes the record of an installation that was killed half-way, which Helm takes for one that is still going on."""
+    for status in ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling"):
+        selector = f"owner=helm,name={RELEASE},status={status}"
+        for secret in stack.kubectl.items("secrets", SYSTEM, selector):
+            stack.kubectl.delete("secret", secret["metadata"]["name"], SYSTEM)
 
 
 def helm(stack: Stack, *words: str, text: str | None = None) -> str:

@@ -93,7 +93,7 @@ def test_the_answer_has_label_score_and_scores_and_names_its_revision(
 
 def test_the_models_describe_themselves(client: GrpcClient) -> None:
     text_model = client.metadata("moderation")
-    assert {(i.name, i.datatype) for i in text_model.inputs} == {("text", "BYTES")}
+    assert {(i.name, i.datatype) for i in text_model.inputs} == {("text", "BYTES"), ("text_pair", "BYTES")}
     outputs = {o.name: o.datatype for o in text_model.outputs}
     assert outputs == {"label": "BYTES", "score": "FP32", "scores": "FP32"}
     raw = client.metadata("moderation-engine")

@@ -36,7 +36,6 @@ def test_the_report_says_what_was_tried_and_why_it_chose(
     assert found["chosen"]["textsPerSecond"] == max(c["textsPerSecond"] for c in passed)
     assert all(gate["passed"] for gate in found["gates"])
     assert found["why"]
-    assert {(t["batch"], t["tokens"]) for t in found["surface"]} >= {(1, t["tokens"]) for t in found["surface"]}
     assert len({t["batch"] for t in found["surface"]}) >= 2
     assert len({t["tokens"] for t in found["surface"]}) >= 2
 
