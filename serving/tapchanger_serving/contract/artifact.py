@@ -27,8 +27,8 @@ class Pooling(Message):
 class Artifact(Message):
     """Manifest `artifact.json`. The artifact's digest is the SHA-256 of this file's bytes.
 
-    `engine` is the engine's file (`model.onnx`, `model.xml` or `model.plan`); `inputs` are the tensor names that it takes, all INT64
-    `[batch, tokens]`; `output` is `logits` or `hidden`. `dimensions` is the last axis of the output.
+    `engine` is the engine's file (`model.onnx`, `model.xml` or `model.plan`); `inputs` are the tensor names that it takes,
+    all INT64 `[batch, tokens]`; `output` is `logits` or `hidden`. `dimensions` is the last axis of the output.
     `activation` says how logits become scores (softmax, or sigmoid for one logit and multi-label heads).
     """
 

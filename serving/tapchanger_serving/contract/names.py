@@ -28,7 +28,7 @@ ENTITIES: Final = "entities"
 EMBEDDING: Final = "embedding"
 INPUT_IDS: Final = "input_ids"
 ATTENTION_MASK: Final = "attention_mask"
-TOKEN_TYPE_IDS: Final = "token_type_ids"
+TOKEN_TYPE_IDS: Final = "token_type_ids"  # noqa: S105 - the name of a tensor
 LOGITS: Final = "logits"
 """Raw engine output of classification heads, `[batch, labels]` or `[batch, tokens, labels]`."""
 HIDDEN: Final = "hidden"
