@@ -11,6 +11,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from tapchanger_operator import names
+from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import API_VERSION
 from tapchanger_operator.errors import Transient, UserError
 from tapchanger_operator.names import Ref
@@ -36,9 +37,6 @@ _PLURALS: Final = {
 _APPLY_PATCH: Final = "application/apply-patch+yaml"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
-
-REFUSED: Final = "RefusedByCluster"
-"""Reason where the API server refuses an object that the spec asks for (quota, pod security, a bad template)."""
 
 
 def connect() -> Kube:
@@ -183,7 +181,7 @@ def _translated(status: int, message: str, method: str, path: str) -> Transient 
     if status == 409:
         return _Conflict("Conflict", message)
     if status in (400, 403, 422) and method in ("PATCH", "POST"):
-        return UserError(REFUSED, message)
+        return UserError(reasons.REFUSED, message)
     return Transient("ApiServerError", f"{method} {path}: {status} {message}")
 
 

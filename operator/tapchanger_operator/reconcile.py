@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pydantic import ValidationError
+
 from tapchanger_operator import names
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
@@ -26,10 +28,11 @@ from tapchanger_operator.plan.objects import objects
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.resolve.understand import understand
 from tapchanger_operator.settings import Settings
-from tapchanger_operator.snapshot import Silence, Snapshot
+from tapchanger_operator.snapshot import JobState, Silence, Snapshot, Trouble
 from tapchanger_operator.status import builds as build_status
 from tapchanger_operator.status.compose import Situation, compose, refused_spec
 from tapchanger_operator.telemetry import EVENTS
+from tapchanger_serving.contract.messages import StepFailure
 
 log = logging.getLogger(__name__)
 
@@ -112,14 +115,14 @@ def reconcile_build(tools: Tools, ref: Ref) -> float | None:
     before = EngineBuildStatus.model_validate(body.get("status", {}))
     if before.phase in ("Ready", "Failed"):
         return None
-    owner, spec = owner_of(body), EngineBuildSpec.model_validate(body["spec"])
-    job_ref = Ref("Job", ref.namespace, ref.name)
-    job = tools.kube.get(job_ref)
-    if job is None:
-        job = tools.kube.apply(jobs.build_job(owner, spec, tools.settings.images))
-    pods = tools.kube.items("Pod", ref.namespace, f"{names.LABEL_BUILD}={ref.name}")
-    state = pod_facts.job_state(job, pod_facts.of_job(pods, ref.name), reasons.BUILD_CRASHED)
-    now = tools.clock()
+    owner, now = owner_of(body), tools.clock()
+    try:
+        state = _build_job_state(tools, owner, EngineBuildSpec.model_validate(body["spec"]))
+    except ValidationError as problem:
+        failure = StepFailure(reason=reasons.INVALID_SPEC, message=f"the spec can't be read: {problem}")
+        state = JobState("Failed", failure=failure)
+    except UserError as problem:
+        state = JobState("Pending", trouble=Trouble(problem.reason, problem.message))
     status = build_status.compose(before, state, body["metadata"]["generation"], now)
     if status != before:
         tools.kube.apply_status(ref, status.model_dump(mode="json", by_alias=True, exclude_none=True))
@@ -127,6 +130,15 @@ def reconcile_build(tools: Tools, ref: Ref) -> float | None:
         kind: Literal["Normal", "Warning"] = "Warning" if status.phase == "Failed" else "Normal"
         _tell(tools, owner, (Change(kind, f"Build{status.phase}", status.message),), now)
     return WORKING_SECONDS
+
+
+def _build_job_state(tools: Tools, owner: Owner, spec: EngineBuildSpec) -> JobState:
+    """Where the build's Job stands; it is started where there is none."""
+    job = tools.kube.get(Ref("Job", owner.namespace, owner.name))
+    if job is None:
+        job = tools.kube.apply(jobs.build_job(owner, spec, tools.settings.images))
+    pods = tools.kube.items("Pod", owner.namespace, f"{names.LABEL_BUILD}={owner.name}")
+    return pod_facts.job_state(job, pod_facts.of_job(pods, owner.name), reasons.BUILD_CRASHED)
 
 
 def _apply(tools: Tools, snapshot: Snapshot, resolution: Resolution, state: State) -> UserError | None:

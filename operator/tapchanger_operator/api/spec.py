@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model
 from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shapes
@@ -86,6 +86,18 @@ class PodTemplate(Model):
     priority_class_name: str | None = None
     runtime_class_name: str | None = None
     termination_grace_period_seconds: int = Field(default=60, ge=20, le=3600)
+
+    @field_validator("affinity")
+    @classmethod
+    def _affinity_has_terms(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """The operator adds to these terms, so it must find them where they belong."""
+        required = value.get("nodeAffinity", {})
+        if isinstance(required, dict):
+            required = required.get("requiredDuringSchedulingIgnoredDuringExecution", {"nodeSelectorTerms": []})
+        terms = required.get("nodeSelectorTerms") if isinstance(required, dict) else None
+        if not isinstance(terms, list) or not all(isinstance(term, dict) for term in terms):
+            raise ValueError("write a pod's affinity as `kubectl explain pod.spec.affinity` describes it")
+        return value
 
 
 class ServingSpec(Model):

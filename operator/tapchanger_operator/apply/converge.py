@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tapchanger_operator import names
+from tapchanger_operator.errors import UserError
 from tapchanger_operator.kube import Kube
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.plan.common import Manifest
@@ -55,39 +56,63 @@ def _mark(live: Mapping[str, Any]) -> str:
 def converge(kube: Kube, applied: Applied, snapshot: Snapshot, plan: Plan) -> None:
     """Applies `plan`, tells the routers, then deletes what is not planned.
 
-    Raises UserError where the cluster refuses an object.
+    Raises UserError where the cluster refuses an object; all others are applied first, so that a bad object never keeps
+    a rollback from the routers.
     """
-    manager = f"{names.MANAGER}-{snapshot.owner.uid[:8]}"
-    for manifest in plan.shared:
-        _apply_shared(kube, applied, snapshot, manifest, manager)
+    refused: list[UserError] = []
     for manifest in plan.owned:
-        ref = Ref.of(manifest)
-        live = snapshot.live.get(ref)
-        if manifest["kind"] in ("ControllerRevision", "Job") and live is not None:
-            continue
-        if not applied.is_current(ref, names.MANAGER, manifest, live):
-            applied.remember(ref, names.MANAGER, manifest, kube.apply(manifest))
-        if manifest["kind"] == "ConfigMap":
-            _tell_routers(kube, snapshot, plan.router_config)
-    planned = {Ref.of(manifest) for manifest in plan.owned}
-    kept = kept_jobs(snapshot)
-    gone = [ref for ref in snapshot.live if ref not in planned and not (ref.kind == "Job" and ref.name in kept)]
+        try:
+            _apply_owned(kube, applied, snapshot, manifest, plan.router_config)
+        except UserError as problem:
+            refused.append(problem)
+    for manifest in plan.shared:
+        try:
+            _apply_shared(kube, snapshot, manifest)
+        except UserError as problem:
+            refused.append(problem)
+    if refused:
+        raise refused[0]
+    gone = _not_planned(snapshot, plan)
     for ref in gone:
         kube.delete(ref, snapshot.live[ref]["metadata"]["uid"])
     applied.forget(snapshot.owner.namespace, gone)
 
 
-def _apply_shared(kube: Kube, applied: Applied, snapshot: Snapshot, manifest: Manifest, manager: str) -> None:
-    """An object with several owners: created once, then only this owner's reference is kept in place."""
+def _apply_owned(kube: Kube, applied: Applied, snapshot: Snapshot, manifest: Manifest, router_config: str) -> None:
     ref = Ref.of(manifest)
+    live = snapshot.live.get(ref)
+    if ref.kind in ("ControllerRevision", "Job") and live is not None:
+        return
+    if not applied.is_current(ref, names.MANAGER, manifest, live):
+        applied.remember(ref, names.MANAGER, manifest, kube.apply(manifest))
+    if ref.kind == "ConfigMap":
+        _tell_routers(kube, snapshot, router_config)
+
+
+def _not_planned(snapshot: Snapshot, plan: Plan) -> list[Ref]:
+    """What the deployment has and does not need: its own objects only, and nothing of a revision that must run."""
+    needed = {Ref.of(manifest) for manifest in plan.owned}
+    needed |= {Ref("Job", snapshot.owner.namespace, job) for job in kept_jobs(snapshot)}
+
+    def leaves(ref: Ref) -> bool:
+        meta = snapshot.live[ref]["metadata"]
+        owners = {reference["uid"] for reference in meta.get("ownerReferences", [])}
+        runs = meta.get("labels", {}).get(names.LABEL_REVISION) in plan.revisions
+        return ref not in needed and snapshot.owner.uid in owners and not runs
+
+    return [ref for ref in snapshot.live if leaves(ref)]
+
+
+def _apply_shared(kube: Kube, snapshot: Snapshot, manifest: Manifest) -> None:
+    """An object with several owners: created once, then only this owner's reference is kept in place."""
+    ref, manager = Ref.of(manifest), f"{names.MANAGER}-{snapshot.owner.uid[:8]}"
     live = kube.get(ref)
     if live is None:
         kube.apply(manifest, manager)
         return
     owners = [reference["uid"] for reference in live["metadata"].get("ownerReferences", [])]
     if snapshot.owner.uid not in owners:
-        only_owner = {**manifest, "spec": live["spec"]}
-        applied.remember(ref, manager, manifest, kube.apply(only_owner, manager))
+        kube.apply({**manifest, "spec": live["spec"]}, manager)
 
 
 def _tell_routers(kube: Kube, snapshot: Snapshot, config: str) -> None:

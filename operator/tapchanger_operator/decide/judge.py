@@ -86,9 +86,16 @@ def judge(
     canary, stable = status.canary, status.stable
     if canary is None or canary.step_started_at is None or canary.since is None:
         return None
-    known = status.analysis if status.analysis and status.analysis.revision == canary.revision else None
+    known = status.analysis
+    if known and (known.revision != canary.revision or known.at < canary.since):
+        known = None  # what an earlier canary left says nothing of this one, even where the content is the same
     state = AnalysisState.from_dict(known.state if known else None)
-    look = _look(objectives(spec), canary, stable.revision if stable else "", since_canary, since_step, now)
+    beside = stable.revision if stable else ""
+    try:
+        look = _look(objectives(spec), canary, beside, since_canary, since_step, now)
+    except LookupError as problem:
+        silence = str(problem.args[0])
+        look = _look(objectives(spec), canary, beside, None, None, now)
     settings = Settings(
         false_alarm=spec.rollout.analysis.false_alarm,
         min_requests=spec.rollout.analysis.min_requests,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from tapchanger_operator import names
 from tapchanger_operator.api import reasons
-from tapchanger_operator.api.base import seconds, unix
+from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, seconds, unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
-from tapchanger_operator.errors import UserError
+from tapchanger_operator.errors import Transient, UserError
 from tapchanger_operator.kube import Kube, Object
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.observe import pods as pod_facts
@@ -22,29 +25,57 @@ from tapchanger_operator.resolve.identity import RevisionContent, claims, inspec
 from tapchanger_operator.snapshot import BuildSeen, JobState, RouterSeen, Servers, Silence, Snapshot
 from tapchanger_serving.contract.windows import Windows
 
+log = logging.getLogger(__name__)
+
 OWNED_KINDS: Final = (
     "Deployment", "Service", "ConfigMap", "ControllerRevision", "Job", "PodDisruptionBudget",
     "NetworkPolicy",
 )  # fmt: skip
 
+_WHO_SERVES: Final = frozenset({"stable", "canary", "previous", "retiring", "rejected"})
+
 
 def parse_spec(body: Mapping[str, Any]) -> TransformerDeploymentSpec:
     """The spec of an object. Raises UserError that names each bad field and what was found there."""
     try:
-        return TransformerDeploymentSpec.model_validate(body.get("spec", {}))
+        spec = TransformerDeploymentSpec.model_validate(body.get("spec", {}))
     except ValidationError as problem:
-        lines = [
-            f"spec.{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in problem.errors(include_url=False)
-        ]
+        lines = [_line(error) for error in problem.errors(include_url=False)]
         raise UserError(reasons.INVALID_SPEC, "; ".join(lines)) from problem
+    evaluation = spec.engine.gates.evaluation
+    uris = {"model.uri": spec.model.uri}
+    if evaluation:
+        uris["engine.gates.evaluation.dataset.uri"] = evaluation.dataset.uri
+    for field, uri in uris.items():
+        if not re.match(URI_PATTERN, uri):
+            raise UserError(reasons.INVALID_SPEC, f"spec.{field}: {uri!r} is not an address; {URI_HELP}")
+    return spec
+
+
+def _line(error: ErrorDetails) -> str:
+    """One thing wrong with a spec: the field, what is wanted, and what was found where that says more."""
+    field = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"spec.{field}: there is no such field"
+    found = "" if error["type"] == "missing" else f", not {str(error['input'])[:100]!r}"
+    return f"spec.{field}: {error['msg']}{found}"
 
 
 def parse_status(body: Mapping[str, Any]) -> TransformerDeploymentStatus:
-    """The status of an object; one that can't be read (a later version wrote it) counts as none."""
+    """The status of an object, without the fields that can't be read (a later version wrote them).
+
+    Raises Transient where these say who serves: guessing that would take traffic away, so nothing is touched.
+    """
+    status = body.get("status", {})
     try:
-        return TransformerDeploymentStatus.model_validate(body.get("status", {}))
-    except ValidationError:
-        return TransformerDeploymentStatus()
+        return TransformerDeploymentStatus.model_validate(status)
+    except ValidationError as problem:
+        unreadable = {str(error["loc"][0]) for error in problem.errors(include_url=False)}
+        if unreadable & _WHO_SERVES:
+            message = f"status.{', status.'.join(sorted(unreadable))} can't be read: {problem}"
+            raise Transient("StatusUnreadable", message) from problem
+        readable = {key: value for key, value in status.items() if key not in unreadable}
+        return TransformerDeploymentStatus.model_validate(readable)
 
 
 def owner_of(body: Mapping[str, Any]) -> Owner:
@@ -89,23 +120,32 @@ def _windows(
 
 
 def _contents(live: Mapping[Ref, Mapping[str, Any]]) -> dict[str, RevisionContent]:
-    stored = [
-        RevisionContent.model_validate(item["data"]) for ref, item in live.items() if ref.kind == "ControllerRevision"
-    ]
-    return {content.revision: content for content in stored}
+    """What is known of each revision; one that another version stored differently is left running as it is."""
+    found = {}
+    for ref, item in live.items():
+        if ref.kind != "ControllerRevision":
+            continue
+        try:
+            content = RevisionContent.model_validate(item["data"])
+        except ValidationError:
+            log.warning("a stored revision can't be read", extra={"namespace": ref.namespace, "object": ref.name})
+            continue
+        found[content.revision] = content
+    return found
 
 
 def _builds(kube: Kube, namespace: str) -> dict[str, BuildSeen]:
+    """The namespace's builds; one that can't be read says so in its own status and is no business of others."""
     found = {}
     for item in kube.items("EngineBuild", namespace):
         meta = item["metadata"]
-        found[meta["name"]] = BuildSeen(
-            name=meta["name"],
-            uid=meta["uid"],
-            owners=tuple(reference["uid"] for reference in meta.get("ownerReferences", [])),
-            spec=EngineBuildSpec.model_validate(item["spec"]),
-            status=EngineBuildStatus.model_validate(item.get("status", {})),
-        )
+        try:
+            spec = EngineBuildSpec.model_validate(item["spec"])
+            status = EngineBuildStatus.model_validate(item.get("status", {}))
+        except ValidationError:
+            continue
+        owners = tuple(reference["uid"] for reference in meta.get("ownerReferences", []))
+        found[meta["name"]] = BuildSeen(meta["name"], meta["uid"], owners, spec, status)
     return found
 
 

@@ -77,7 +77,7 @@ def _failure(status: Mapping[str, Any], job: Mapping[str, Any], crashed: str) ->
                     remedy=f"see `kubectl logs job/{job['metadata']['name']} -c {container['name']}`",
                 )
     for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] == "Failed":
+        if condition["type"] in ("Failed", "FailureTarget"):
             return StepFailure(reason=crashed, message=f"{condition.get('reason')}: {condition.get('message')}")
     return StepFailure(reason=crashed, message="the Job failed without a message")
 

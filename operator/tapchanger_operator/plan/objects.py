@@ -23,12 +23,13 @@ class Plan:
     """`owned` objects belong to the deployment alone, and others of their kinds that it has are deleted.
 
     `shared` objects have several owners: each applies them under a field manager of its own.
-    `router_config` is the hash that every router pod must have been told.
+    `router_config` is the hash that every router pod must have been told. `revisions` are those whose servers must run.
     """
 
     owned: tuple[Manifest, ...]
     shared: tuple[Manifest, ...]
     router_config: str
+    revisions: frozenset[str]
 
 
 def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: Settings) -> Plan:
@@ -58,7 +59,7 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
     shared = [store.claim(owner, settings.store)]
     if resolution.build is not None:
         shared.append(engine_build(owner, *resolution.build))
-    return Plan(tuple(owned), tuple(shared), router.config_hash(files))
+    return Plan(tuple(owned), tuple(shared), router.config_hash(files), frozenset(state.revisions()))
 
 
 def _contents(snapshot: Snapshot, resolution: Resolution) -> Mapping[str, RevisionContent]:

@@ -23,6 +23,9 @@ _PHASES: Final = {
     "Measuring": "measuring the candidates and checking the gates",
 }
 
+_SEEN_ANEW: Final = frozenset({reasons.CLAIM_MISSING, reasons.REFUSED})
+"""Problems that each pass sees for itself: where one is not seen, it is over."""
+
 
 def understand(snapshot: Snapshot, images: Images) -> Resolution:
     """What `snapshot`'s spec means, and what stands in the way of knowing more."""
@@ -80,7 +83,8 @@ def _still_inspecting(snapshot: Snapshot, job: JobState | None) -> OperatorError
     if job and job.trouble:
         return UserError(job.trouble.reason, f"the model can't be inspected: {job.trouble.message}")
     before = _condition(snapshot, reasons.STALLED)
-    if before and before.status == "True" and before.observed_generation == snapshot.generation:
+    stalled = before is not None and before.status == "True" and before.observed_generation == snapshot.generation
+    if before and stalled and before.reason not in _SEEN_ANEW:
         return UserError(before.reason, before.message)
     return Waiting(reasons.INSPECTING, f"reading {snapshot.spec.model.uri} and the node's hardware")
 

@@ -254,15 +254,21 @@ def _slo(situation: Situation) -> tuple[SloStatus | None, Condition]:
             reasons.SLO_MET, "Unknown", reasons.OBSERVER_SILENT, windows.why
         )
     window = window_of(windows, stable.revision)
-    status, message, lines = slo_reason(situation.snapshot.spec, window)
+    try:
+        status, message, lines = slo_reason(situation.snapshot.spec, window)
+    except LookupError as problem:
+        why = str(problem.args[0])
+        return situation.snapshot.status.slo, condition(reasons.SLO_MET, "Unknown", reasons.OBSERVER_SILENT, why)
     slo = SloStatus(
         requests=window.requests,
-        p50=_milliseconds(window.latency.p50),
-        p99=_milliseconds(window.latency.p99),
+        p50=_readable(window.latency.p50),
+        p99=_readable(window.latency.p99),
         objectives=lines,
     )
     return slo, condition(reasons.SLO_MET, status, REASON_BY_SLO[status], message)  # type: ignore[arg-type]
 
 
-def _milliseconds(value: float | None) -> str | None:
-    return None if value is None else f"{value * 1000:.3g}ms"
+def _readable(value: float | None) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.3g}s" if value >= 1 else f"{value * 1000:.3g}ms"

@@ -1,0 +1,379 @@
+"""A cluster in memory that plays Jobs, Deployments, the kubelet, Envoy and users, in simulated seconds."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tapchanger_operator import names
+from tapchanger_operator.api.base import API_VERSION, timestamp, unix
+from tapchanger_operator.apply.converge import Applied
+from tapchanger_operator.errors import OperatorError
+from tapchanger_operator.names import Ref
+from tapchanger_operator.reconcile import Tools, reconcile_build, reconcile_deployment
+from tapchanger_operator.snapshot import Silence
+from tapchanger_serving.contract.messages import StepFailure
+from tapchanger_serving.contract.windows import (
+    Exemplar,
+    LatencyCount,
+    Quantiles,
+    RevisionWindow,
+    Windows,
+)
+from tests.support.fake_kube import FakeKube, Killed, Object
+from tests.support.samples import MODEL, SETTINGS, inspection, report
+
+START = 1_700_000_000.0
+NAMESPACE = "team-a"
+CONFIG_SECONDS = 60.0
+"""How long a router that is not told takes to notice a new configuration."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a model does when it is served: shares of requests that are slow or fail, and whether it starts at all."""
+
+    slow: float = 0.0
+    failing: float = 0.0
+    starts: bool = True
+
+
+@dataclass
+class Second:
+    """Requests that ended in one second, by revision."""
+
+    at: float
+    requests: Counter[str] = field(default_factory=Counter)
+    slow: Counter[str] = field(default_factory=Counter)
+    failing: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class World:
+    """The cluster. `digests` and `failures` are what inspecting an address finds; `behaviours` goes by address."""
+
+    now: float = START
+    rate: float = 40.0
+    kube: FakeKube = field(init=False)
+    behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    failures: dict[str, StepFailure] = field(default_factory=dict)
+    build_failures: dict[str, StepFailure] = field(default_factory=dict)
+    observer_silent: bool = False
+    routers_deaf: bool = False
+    lost: Counter[str] = field(default_factory=Counter)
+    weights_seen: list[dict[str, int]] = field(default_factory=list)
+    seconds: list[Second] = field(default_factory=list)
+    routers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    errors: list[BaseException] = field(default_factory=list)
+    begun: int = 0
+    """How many calls had been made when the present pass began."""
+    _left: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.kube = FakeKube(lambda: self.now)
+        self.tools = self.fresh_operator()
+        self.kube.put(
+            {
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": "models", "namespace": NAMESPACE},
+            }
+        )  # fmt: skip
+
+    def fresh_operator(self) -> Tools:
+        """An operator's process that has just started."""
+        return Tools(self.kube, self, SETTINGS, Applied(), lambda: self.now)  # type: ignore[arg-type]
+
+    # Users.
+
+    def deploy(self, uri: str = "pvc://models/a", name: str = "moderation", **spec: Any) -> Ref:
+        """`kubectl apply` of a TransformerDeployment."""
+        ref = Ref("TransformerDeployment", NAMESPACE, name)
+        self.kube.put(
+            {
+                "apiVersion": API_VERSION,
+                "kind": ref.kind,
+                "metadata": {"name": name, "namespace": NAMESPACE},
+                "spec": {"model": {**MODEL, "uri": uri}, **spec},
+            }
+        )
+        return ref
+
+    def status(self, name: str = "moderation") -> dict[str, Any]:
+        found: dict[str, Any] = self.kube.objects[Ref("TransformerDeployment", NAMESPACE, name)].get("status", {})
+        return found
+
+    def condition(self, kind: str, name: str = "moderation") -> dict[str, Any]:
+        """One condition of a deployment; empty where there is none."""
+        return next((c for c in self.status(name).get("conditions", []) if c["type"] == kind), {})
+
+    # Time.
+
+    def run(self, seconds: float, until: Any = None, operator: bool = True) -> bool:
+        """Lets seconds pass, each with a pass over every object. True as soon as `until()` holds."""
+        for _ in range(round(seconds)):
+            self.tick()
+            if operator:
+                self.passes()
+            if until is not None and until():
+                return True
+        return until is None
+
+    def passes(self) -> None:
+        """One pass over every object."""
+        for ref in [r for r in self.kube.objects if r.kind in ("TransformerDeployment", "EngineBuild")]:
+            self.one_pass(ref)
+
+    def one_pass(self, ref: Ref) -> None:
+        """One pass; what it raises is kept, as the queue would come back to it."""
+        self.begun = len(self.kube.calls)
+        handle = reconcile_deployment if ref.kind == "TransformerDeployment" else reconcile_build
+        try:
+            handle(self.tools, ref)
+        except Killed:
+            self.tools = self.fresh_operator()
+        except OperatorError as problem:
+            self.errors.append(problem)
+
+    def tick(self) -> None:
+        """One second of everything but the operator."""
+        self.now += 1.0
+        for ref, item in list(self.kube.objects.items()):
+            if ref.kind == "Job":
+                self._play_job(item)
+            if ref.kind == "Deployment":
+                self._play_deployment(item)
+        self._refresh_routers()
+        self._send_requests()
+
+    # Controllers.
+
+    def _play_job(self, job: Object) -> None:
+        age = self.now - unix(job["metadata"]["creationTimestamp"])
+        labels = job["metadata"]["labels"]
+        if job.get("status"):
+            if self.now - unix(job["status"]["at"]) > job["spec"].get("ttlSecondsAfterFinished", 1e9):
+                self.kube.remove(Ref.of(job))
+            return
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{job['metadata']['name']}-pod",
+                "namespace": NAMESPACE,
+                "labels": {**labels, "batch.kubernetes.io/job-name": job["metadata"]["name"]},
+                "ownerReferences": [{"kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}],
+            },
+        }
+        steps = [
+            *job["spec"]["template"]["spec"].get("initContainers", []),
+            *job["spec"]["template"]["spec"]["containers"],
+        ]
+        step = int(age) - 1
+        if step < 0:
+            return
+        states = [{"name": c["name"], "state": _container_state(index, step)} for index, c in enumerate(steps)]
+        done = step >= len(steps)
+        failure, answer = self._answer(job, labels)
+        if done:
+            states[-1]["state"] = {"terminated": {"exitCode": 42 if failure else 0, "message": answer}}
+            outcome = "Failed" if failure else "Complete"
+            job["status"] = {"conditions": [{"type": outcome, "status": "True"}], "at": timestamp(self.now)}
+        pod["status"] = {
+            "phase": "Succeeded" if done else "Running",
+            "initContainerStatuses": states[:-1],
+            "containerStatuses": states[-1:],
+        }
+        self.kube.put(pod)
+
+    def _answer(self, job: Object, labels: dict[str, str]) -> tuple[bool, str]:
+        container = job["spec"]["template"]["spec"]["containers"][0]
+        if labels[names.LABEL_COMPONENT] == names.COMPONENT_INSPECT:
+            uri = container["args"][container["args"].index("--uri") + 1]
+            failure = self.failures.get(uri)
+            return bool(failure), (failure or inspection(digest_of(uri))).dumps()
+        request = json.loads(next(e["value"] for e in container["env"] if e["name"] == "TAPCHANGER_BUILD_REQUEST"))
+        failure = self.build_failures.get(request["uri"])
+        return bool(failure), (failure or report(artifact_of(request["digest"]))).dumps()
+
+    def _play_deployment(self, deployment: Object) -> None:
+        meta, spec = deployment["metadata"], deployment["spec"]
+        age = self.now - unix(meta["creationTimestamp"])
+        up = age >= 3 and self._starts(meta["labels"].get(names.LABEL_REVISION), meta["labels"])
+        replicas = spec["replicas"]
+        deployment["status"] = {
+            "observedGeneration": meta["generation"],
+            "readyReplicas": replicas if up else 0,
+            "availableReplicas": replicas if up else 0,
+        }
+        for index in range(replicas):
+            pod = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": f"{meta['name']}-{index}",
+                    "namespace": NAMESPACE,
+                    "labels": spec["template"]["metadata"]["labels"],
+                    "ownerReferences": [{"kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}],
+                },
+                "status": {
+                    "phase": "Running" if up else "Pending",
+                    "conditions": [{"type": "Ready", "status": "True" if up else "False"}],
+                },
+            }
+            self.kube.put(pod)
+
+    def _starts(self, revision: str | None, labels: dict[str, str]) -> bool:
+        return revision is None or self._behaviour(revision, labels[names.LABEL_DEPLOYMENT]).starts
+
+    def _behaviour(self, revision: str, deployment: str = "moderation") -> Behaviour:
+        stored = self.kube.objects.get(Ref("ControllerRevision", NAMESPACE, names.server(deployment, revision)))
+        return self.behaviours.get(stored["data"]["uri"], Behaviour()) if stored else Behaviour(starts=False)
+
+    # Routers: a pod reads the configuration when it starts, when it is told to, and otherwise once in a while.
+
+    def _refresh_routers(self) -> None:
+        config = self.kube.objects.get(Ref("ConfigMap", NAMESPACE, "moderation-router"))
+        pods = {
+            name: pod
+            for name, pod in self.kube.of_kind("Pod").items()
+            if pod["metadata"].get("labels", {}).get(names.LABEL_COMPONENT) == names.COMPONENT_ROUTER
+            and pod["metadata"]["labels"][names.LABEL_DEPLOYMENT] == "moderation"
+            and pod["status"]["phase"] == "Running"
+        }
+        self.routers = {name: known for name, known in self.routers.items() if name in pods}
+        if config is None:
+            return
+        for name, pod in pods.items():
+            told = pod["metadata"].get("annotations", {}).get(names.ANNOTATION_ROUTER_CONFIG, "")
+            known = self.routers.get(name)
+            late = self.now % CONFIG_SECONDS < 1.0
+            if known is None or late or (known[0] != told and not self.routers_deaf):
+                self.routers[name] = (told, config["data"]["routes-http.json"])
+
+    def weights(self) -> dict[str, int]:
+        """What the first router does at present."""
+        return routed(next(iter(self.routers.values()))[1]) if self.routers else {}
+
+    def _send_requests(self) -> None:
+        second = Second(self.now)
+        shares: dict[str, float] = {}
+        for _, routes in self.routers.values():
+            split = routed(routes)
+            if self.weights_seen[-1:] != [split]:
+                self.weights_seen.append(split)
+            for revision, weight in split.items():
+                shares[revision] = shares.get(revision, 0.0) + self.rate / len(self.routers) * weight / 100
+        for revision, share in shares.items():
+            count = self._whole(revision, share)
+            behaviour = self._behaviour(revision)
+            deployment = self.kube.objects.get(Ref("Deployment", NAMESPACE, names.server("moderation", revision)))
+            if count and (deployment is None or not deployment.get("status", {}).get("readyReplicas")):
+                self.lost[revision] += count
+                second.failing[revision] += count
+            else:
+                failing = self._whole(f"{revision} failing", count * behaviour.failing)
+                second.failing[revision] += failing
+                second.slow[revision] += failing + self._whole(f"{revision} slow", count * behaviour.slow)
+            second.requests[revision] += count
+        self.seconds.append(second)
+
+    def _whole(self, what: str, share: float) -> int:
+        """A whole number of requests; what is left over counts in the next second."""
+        total = self._left.get(what, 0.0) + share
+        self._left[what] = total - int(total + 1e-9)
+        return int(total + 1e-9)
+
+    # The observer.
+
+    def windows(self, namespace: str, deployment: str, since: float, latencies: Sequence[float]) -> Windows | Silence:
+        """As `observe.windows.Observer`."""
+        if self.observer_silent:
+            return Silence("the observer did not answer: ConnectError: refused")
+        inside = [second for second in self.seconds if second.at >= since]
+        total = Second(self.now)
+        for second in inside:
+            total.requests += second.requests
+            total.slow += second.slow
+            total.failing += second.failing
+        revisions = [
+            RevisionWindow(
+                revision=revision,
+                requests=count,
+                unavailable=total.failing[revision],
+                over=tuple(LatencyCount(threshold=latency, bad=total.slow[revision]) for latency in latencies),
+                latency=Quantiles(p50=0.004, p99=0.02),
+                exemplars=(Exemplar(trace_id="ab" * 16, seconds=0.4),) if total.slow[revision] else (),
+                first_bad=next((second.at for second in inside if second.slow[revision]), None),
+            )
+            for revision, count in sorted(total.requests.items())
+        ]
+        return Windows(
+            namespace=namespace,
+            deployment=deployment,
+            now=self.now,
+            since=since,
+            until=self.now,
+            revisions=tuple(revisions),
+        )
+
+
+def _container_state(index: int, step: int) -> dict[str, Any]:
+    if index < step:
+        return {"terminated": {"exitCode": 0}}
+    return {"running": {}} if index == step else {"waiting": {"reason": "PodInitializing"}}
+
+
+def digest_of(uri: str) -> str:
+    """The digest that the content at `uri` has in this world: addresses that differ only in a query share it."""
+    return f"sha256:{names.content_hash(uri.partition('?')[0], 64)}"
+
+
+def artifact_of(digest: str) -> str:
+    """The artifact that a build of a checkpoint gives."""
+    return f"sha256:{names.content_hash(['artifact', digest], 64)}"
+
+
+def routed(text: str) -> dict[str, int]:
+    """Weights by revision of a routes file."""
+    route = json.loads(text)["resources"][0]["virtual_hosts"][0]["routes"][0]
+    clusters = route.get("route", {}).get("weighted_clusters", {}).get("clusters", [])
+    return {cluster["name"].rsplit("-", 1)[0]: cluster["weight"] for cluster in clusters}
+
+
+_VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation")
+
+
+def essence(world: World) -> Any:
+    """Everything in the cluster but events, pods, and what differs from run to run: uids, versions and times."""
+
+    def stripped(node: Any) -> Any:
+        if isinstance(node, list):
+            return [stripped(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        return {key: stripped(value) for key, value in node.items() if key not in _VOLATILE and not _is_time(value)}
+
+    kept = {
+        f"{ref.kind}/{ref.name}": stripped(copy.deepcopy({k: v for k, v in item.items() if k != "status"}))
+        for ref, item in world.kube.objects.items()
+        if ref.kind not in ("Event", "Pod", "Job")
+    }
+    statuses = {
+        name: _place(item.get("status", {})) for name, item in world.kube.of_kind("TransformerDeployment").items()
+    }
+    return kept, statuses
+
+
+def _place(status: dict[str, Any]) -> Any:
+    parts = {part: status[part]["revision"] for part in ("stable", "canary", "previous") if part in status}
+    conditions = {c["type"]: (c["status"], c["reason"]) for c in status.get("conditions", []) if c["type"] != "SLOMet"}
+    rejected = [(r["revision"], r["reason"]) for r in status.get("rejected", [])]
+    return parts, conditions, rejected, status.get("target"), status.get("observedGeneration")
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 24 and value.endswith("Z") and value[10] == "T"
