@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from tapchanger_operator.names import Owner, server
@@ -38,6 +39,13 @@ class Split:
 
 def files(owner: Owner, split: Split, settings: Settings) -> dict[str, str]:
     """File name → text of the whole configuration."""
+    return dict(_files(owner, tuple(sorted(split.weights.items())), settings))
+
+
+@lru_cache(maxsize=1024)
+def _files(owner: Owner, weights: tuple[tuple[str, int], ...], settings: Settings) -> Mapping[str, str]:
+    """Rendered once for each split: a pass finds it unchanged far more often than not."""
+    split = Split(dict(weights))
     return {
         "bootstrap.json": _text(bootstrap(owner, settings)),
         "listeners.json": _text(_resources("listener.v3.Listener", listeners(owner))),
