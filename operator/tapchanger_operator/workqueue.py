@@ -66,6 +66,8 @@ class WorkQueue(Generic[Key]):
                 after = backoff(self._failures[key])
             async with self._changed:
                 self._active.discard(key)
+                if key in self._due:
+                    heapq.heappush(self._heap, (self._due[key], next(self._order), key))
                 if after is not None:
                     self._schedule(key, self._clock() + after)
                 self._changed.notify_all()
@@ -77,8 +79,7 @@ class WorkQueue(Generic[Key]):
                 ready = self._pop(now)
                 if ready is not None:
                     return ready
-                wait = self._heap[0][0] - now if self._heap else None
-                await self._wait(wait if wait is None or wait > 0 else 0.05)
+                await self._wait(self._heap[0][0] - now if self._heap else None)
 
     async def _wait(self, timeout: float | None) -> None:
         try:
@@ -87,24 +88,15 @@ class WorkQueue(Generic[Key]):
             return
 
     def _pop(self, now: float) -> Key | None:
-        """The first key that is due and not being worked on; those being worked on stay due."""
-        passed_over = []
-        found = None
+        """The first key that is due. One that is being worked on stays due, and comes back when its pass has ended."""
         while self._heap and self._heap[0][0] <= now:
-            entry = heapq.heappop(self._heap)
-            due, _, key = entry
-            if self._due.get(key) != due:
-                continue
-            if key in self._active:
-                passed_over.append(entry)
+            due, _, key = heapq.heappop(self._heap)
+            if self._due.get(key) != due or key in self._active:
                 continue
             del self._due[key]
             self._active.add(key)
-            found = key
-            break
-        for entry in passed_over:
-            heapq.heappush(self._heap, entry)
-        return found
+            return key
+        return None
 
     def _schedule(self, key: Key, due: float) -> None:
         known = self._due.get(key)

@@ -262,7 +262,7 @@ def test_a_model_that_is_refused_says_why_while_the_old_one_serves() -> None:
     assert stalled["message"] == f"spec.model.uri: the weights are pickled; {remedy}"
     assert f"{before} serves meanwhile" in world.status()["message"]
     assert world.weights() == {before: 100}
-    world.run(300)
+    world.run(140)
     assert len(told(world, "PickleCheckpoint")) == 1, "said once, though the model is looked at again"
 
 
