@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from dev.images import settings
 
@@ -47,25 +48,31 @@ class Buildah:
         return digest.read_text().strip()
 
     def run(self, log: str, *command: str, seconds: float | None = None) -> str:
-        """Standard output of a command. Raises :class:`BuildError` when it fails or takes longer than `seconds`."""
+        """Standard output of a command.
+
+        Raises:
+            BuildError: it failed, is not installed or took longer than `seconds`.
+        """
         self.cache.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         file = self.logs / f"{log}.log"
         with file.open("a") as sink:
             print(f"$ {' '.join(command)}", file=sink, flush=True)
-            done = _finish(command, sink.fileno(), {**os.environ, "TMPDIR": str(self.cache)}, seconds)
+            done = _finish(command, sink, {**os.environ, "TMPDIR": str(self.cache)}, seconds)
         if done.returncode:
             tail = "\n".join(file.read_text(errors="replace").splitlines()[-25:])
             raise BuildError(f"{' '.join(command[:2])} failed for {log}; the whole log is {file}\n{tail}")
-        return done.stdout.strip()
+        return done.stdout.strip() if done.stdout else ""
 
 
 def _finish(
-    command: Sequence[str], log: int, environment: Mapping[str, str], seconds: float | None
+    command: Sequence[str], log: TextIO, environment: Mapping[str, str], seconds: float | None
 ) -> subprocess.CompletedProcess[str]:
+    # A build's steps are worth reading while they go on; the other commands answer in a line.
+    output = log if command[:2] == ("buildah", "build") else subprocess.PIPE
     try:
         return subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, timeout=seconds, check=False
+            command, stdout=output, stderr=log, text=True, env=environment, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, returncode=124, stdout="")
