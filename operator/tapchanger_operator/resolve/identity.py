@@ -33,7 +33,7 @@ class RevisionContent(Model):
     @property
     def revision(self) -> str:
         """The revision's name: ten hexadecimal digits of the content's hash. The address is not part of the content."""
-        return content_hash(self.model_dump(mode="json", exclude={"uri"}), 10)
+        return content_hash(self.model_dump(mode="json", exclude={"uri"}, exclude_none=True), 10)
 
 
 def placement(template: PodTemplate) -> dict[str, Any]:
@@ -78,8 +78,11 @@ def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builde
 
 
 def build_name(build: EngineBuildSpec) -> str:
-    """`eb-` and twelve hexadecimal digits of the content's hash; address and placement are not part of it."""
-    identity = build.model_dump(mode="json", exclude={"placement": True, "model": {"uri"}})
+    """`eb-` and twelve hexadecimal digits of the content's hash; address and placement are not part of it.
+
+    Unset fields are left out, so that a field that a later release adds renames nothing.
+    """
+    identity = build.model_dump(mode="json", exclude={"placement": True, "model": {"uri"}}, exclude_none=True)
     return f"eb-{content_hash(identity, 12)}"
 
 

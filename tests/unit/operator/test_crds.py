@@ -1,0 +1,146 @@
+"""The CustomResourceDefinitions: structural, fresh, and of one mind with the models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tapchanger_operator.api import crd
+from tapchanger_operator.api.enginebuild import EngineBuildSpec
+from tapchanger_operator.api.spec import TransformerDeploymentSpec
+from tapchanger_operator.resolve.identity import engine_build
+from tests.support.golden import ROOT
+from tests.support.samples import FULL_SPEC, IMAGES, MODEL, full_spec, inspection, spec
+from tests.support.schemas import defaulted, nodes, problems, schema_of
+
+SPEC = schema_of("TransformerDeployment", "spec")
+BUILD_SPEC = schema_of("EngineBuild", "spec")
+ALL = [
+    (f"{definition['spec']['names']['kind']}{path}", node)
+    for definition in crd.definitions().values()
+    for path, node in nodes(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+]
+_STRUCTURAL_ONLY = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "const", "title", "prefixItems", "propertyNames"}
+
+
+@pytest.mark.parametrize("folder", crd.FOLDERS)
+def test_generated_files_are_fresh(folder: str) -> None:
+    written = {path.name: path.read_text() for path in (ROOT / folder).iterdir()}
+    assert written == crd.render(), "run `make generate`"
+
+
+def test_check_names_stale_files_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["crd", "--root", str(tmp_path)])
+    assert crd.main() == 0
+    monkeypatch.setattr("sys.argv", ["crd", "--check", "--root", str(tmp_path)])
+    assert crd.main() == 0
+    stale = tmp_path / "crds" / "tapchanger.dev_enginebuilds.yaml"
+    stale.write_text("old")
+    capsys.readouterr()
+    assert crd.main() == 1
+    assert "crds/tapchanger.dev_enginebuilds.yaml" in capsys.readouterr().err
+    assert stale.read_text() == "old"
+
+
+@pytest.mark.parametrize(("path", "node"), ALL, ids=[path for path, _ in ALL])
+def test_schemas_are_structural(path: str, node: dict[str, Any]) -> None:
+    assert not _STRUCTURAL_ONLY & set(node)
+    assert "type" in node
+    assert node.get("additionalProperties") is not False
+    if node["type"] == "array":
+        assert "items" in node
+    if "default" in node:
+        assert node["default"] is not None
+        assert problems(node, node["default"]) == []
+
+
+def test_what_the_api_server_fills_in_is_what_the_models_mean() -> None:
+    filled = defaulted(SPEC, {"model": MODEL})
+    assert problems(SPEC, filled) == []
+    assert TransformerDeploymentSpec.model_validate(filled) == spec()
+    full = defaulted(SPEC, FULL_SPEC)
+    assert problems(SPEC, full) == []
+    assert TransformerDeploymentSpec.model_validate(full) == full_spec()
+
+
+def test_filling_in_twice_changes_nothing() -> None:
+    once = defaulted(SPEC, {"model": MODEL})
+    assert defaulted(SPEC, once) == once
+
+
+@pytest.mark.parametrize("of", [spec(), full_spec()])
+def test_a_build_that_the_operator_writes_is_valid_and_stays_the_same_when_read(of: TransformerDeploymentSpec) -> None:
+    build = engine_build(of, inspection(), IMAGES.builder)
+    assert problems(BUILD_SPEC, build.wire()) == []
+    assert EngineBuildSpec.model_validate(defaulted(BUILD_SPEC, build.wire())) == build
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown field": ({"serving": {"replica": {}}}, "serving"),
+    "unknown runtime": ({"engine": {"runtime": "abacus"}}, "engine.runtime"),
+    "batch too large": ({"engine": {"shapes": {"maxBatchSize": 9999}}}, "engine.shapes.maxBatchSize"),
+    "no replicas": ({"serving": {"replicas": {"min": 0}}}, "serving.replicas.min"),
+    "weight of 100": ({"rollout": {"steps": [{"weight": 100}]}}, "rollout.steps.0.weight"),
+    "weight as text": ({"rollout": {"steps": [{"weight": "5%"}]}}, "rollout.steps.0.weight"),
+    "false alarm of 0": ({"rollout": {"analysis": {"falseAlarm": 0}}}, "rollout.analysis.falseAlarm"),
+    "no duration": ({"rollout": {"watch": "soon"}}, "rollout.watch"),
+    "delay that is no duration": ({"serving": {"batching": {"maxQueueDelay": "no"}}}, "serving.batching.maxQueueDelay"),
+    "target of 1": ({"slo": {"objectives": [{"latency": "1s", "target": 1}]}}, "slo.objectives.0.target"),
+    "no objectives": ({"slo": {"objectives": []}}, "slo.objectives"),
+    "unknown task": ({"model": {**MODEL, "task": "poetry"}}, "model.task"),
+    "no uri": ({"model": {"task": MODEL["task"]}}, "model"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_specs_are_refused_by_schema_and_model_alike(case: str) -> None:
+    change, field = BAD[case]
+    bad = {"model": MODEL, **change}
+    found = problems(SPEC, bad)
+    assert found
+    assert found[0].startswith(f"{field}:"), found
+    with pytest.raises(ValidationError):
+        TransformerDeploymentSpec.model_validate(bad)
+
+
+def test_columns_point_at_fields_that_exist() -> None:
+    for definition in crd.definitions().values():
+        version = definition["spec"]["versions"][0]
+        root = version["schema"]["openAPIV3Schema"]
+        for column in version["additionalPrinterColumns"]:
+            node, path = root, column["jsonPath"].split("[")[0].strip(".")
+            if path.startswith("metadata"):
+                continue
+            for part in path.split("."):
+                assert part in node["properties"], column
+                node = node["properties"][part]
+
+
+def test_what_kubectl_get_shows_is_what_was_promised() -> None:
+    columns = [
+        column["name"].upper()
+        for column in crd.definitions()["tapchanger.dev_transformerdeployments.yaml"]["spec"]["versions"][0][
+            "additionalPrinterColumns"
+        ]
+        if not column["priority"]
+    ]
+    assert columns == ["READY", "STABLE", "CANARY", "WEIGHT", "P99", "DRIFT", "AGE", "STATUS"]
+
+
+def test_short_names_and_categories_are_the_contracts() -> None:
+    names = {d["spec"]["names"]["kind"]: d["spec"]["names"] for d in crd.definitions().values()}
+    assert {kind: n["shortNames"] for kind, n in names.items()} == {
+        "TransformerDeployment": ["tdep"],
+        "EngineBuild": ["eb"],
+    }
+    assert all(n["categories"] == ["all", "ml"] for n in names.values())
+
+
+def test_the_status_is_a_subresource() -> None:
+    for definition in crd.definitions().values():
+        assert definition["spec"]["versions"][0]["subresources"] == {"status": {}}

@@ -1,0 +1,180 @@
+"""What pods tell, from pods as the kubelet and the Job controller leave them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tapchanger_operator.api import reasons
+from tapchanger_operator.observe.pods import JOB_LABEL, job_state, of_job, trouble
+
+FAILURE = (
+    '{"reason":"PickleCheckpoint","message":"the weights are pickled","field":"spec.model.uri","remedy":"convert"}'
+)
+
+
+def pod(*containers: dict[str, Any], init: tuple[dict[str, Any], ...] = (), **status: Any) -> dict[str, Any]:
+    meta = {"name": "eb-1-x", "labels": {JOB_LABEL: "eb-1"}, "creationTimestamp": "2026-11-24T06:00:00Z"}
+    return {
+        "metadata": meta,
+        "status": {"containerStatuses": list(containers), "initContainerStatuses": list(init), **status},
+    }
+
+
+def waiting(name: str, reason: str, message: str = "", last: str | None = None) -> dict[str, Any]:
+    before = {"lastState": {"terminated": {"exitCode": 1, "message": last}}} if last else {"lastState": {}}
+    return {"name": name, "state": {"waiting": {"reason": reason, "message": message}}, **before}
+
+
+def running(name: str) -> dict[str, Any]:
+    return {"name": name, "state": {"running": {"startedAt": "2026-11-24T06:00:00Z"}}, "lastState": {}}
+
+
+def ended(name: str, code: int = 0, message: str | None = None, reason: str | None = None) -> dict[str, Any]:
+    said = {"message": message} if message is not None else {}
+    because = {"reason": reason or ("Completed" if code == 0 else "Error")}
+    return {"name": name, "state": {"terminated": {"exitCode": code, **because, **said}}, "lastState": {}}
+
+
+def job(*conditions: str, **details: str) -> dict[str, Any]:
+    found = [{"type": condition, "status": "True", **details} for condition in conditions]
+    return {"metadata": {"name": "eb-1"}, "status": {"conditions": found}}
+
+
+UNSCHEDULABLE = {
+    "phase": "Pending",
+    "conditions": [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 Insufficient cpu.",
+        }
+    ],
+}
+
+
+def test_a_pod_that_no_node_takes_has_the_schedulers_words() -> None:
+    found = trouble([pod(**UNSCHEDULABLE)])
+    assert found is not None
+    assert (found.reason, found.message) == (reasons.NO_NODE_FITS, "0/1 nodes are available: 1 Insufficient cpu.")
+
+
+@pytest.mark.parametrize(
+    "reason", ["ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError"]
+)
+def test_a_container_that_cannot_start_has_the_kubelets_words(reason: str) -> None:
+    found = trouble([pod(running("triton")), pod(waiting("triton", reason, 'Back-off pulling image "server:x"'))])
+    assert found is not None
+    assert found.reason == reason
+    assert found.message == f'container triton: {reason}: Back-off pulling image "server:x"'
+
+
+def test_a_container_that_crashes_tells_its_last_words() -> None:
+    crash = waiting(
+        "repository", "CrashLoopBackOff", "back-off 10s", last="Traceback\n  …\nValueError: digest differs\n"
+    )
+    found = trouble([pod(waiting("triton", "PodInitializing"), init=(crash,))])
+    assert found is not None
+    assert found.message == "container repository: CrashLoopBackOff: ValueError: digest differs"
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        pod(running("triton")),
+        pod(waiting("triton", "ContainerCreating")),
+        pod(waiting("triton", "PodInitializing"), init=(running("repository"),)),
+        {"metadata": {}, "status": {"phase": "Pending"}},
+        {"metadata": {}},
+    ],
+    ids=["running", "creating", "initializing", "new", "without status"],
+)
+def test_a_pod_that_is_on_its_way_is_no_trouble(fine: dict[str, Any]) -> None:
+    assert trouble([fine]) is None
+
+
+def test_pods_of_a_job_are_told_apart_and_ordered_by_age() -> None:
+    old, new, other = pod(), pod(), pod()
+    old["metadata"]["creationTimestamp"] = "2026-11-24T05:00:00Z"
+    other["metadata"]["labels"] = {JOB_LABEL: "eb-2"}
+    assert of_job([new, other, old], "eb-1") == (old, new)
+
+
+def test_a_job_without_a_pod_is_pending() -> None:
+    assert job_state(job(), (), "Crashed").phase == "Pending"
+
+
+def test_a_job_whose_pod_fits_nowhere_is_pending_and_says_why() -> None:
+    state = job_state(job(), [pod(**UNSCHEDULABLE)], "Crashed")
+    assert state.phase == "Pending"
+    assert state.trouble is not None
+    assert state.trouble.reason == reasons.NO_NODE_FITS
+
+
+def test_a_running_job_names_its_step() -> None:
+    now = pod(waiting("measure", "PodInitializing"), init=(ended("fetch"), running("export")))
+    state = job_state(job(), [now], "Crashed")
+    assert (state.phase, state.step) == ("Running", "export")
+
+
+def test_a_job_between_two_steps_names_none() -> None:
+    now = pod(waiting("measure", "PodInitializing"), init=(ended("fetch"), waiting("export", "PodInitializing")))
+    assert job_state(job(), [now], "Crashed").step is None
+
+
+@pytest.mark.parametrize("condition", ["Complete", "SuccessCriteriaMet"])
+def test_a_finished_job_gives_the_last_containers_answer(condition: str) -> None:
+    done = pod(ended("measure", message='{"artifact": 1}'), init=(ended("fetch", message="x"), ended("export")))
+    state = job_state(job(condition), [done], "Crashed")
+    assert (state.phase, state.answer) == ("Succeeded", '{"artifact": 1}')
+
+
+def test_a_finished_job_whose_pod_is_gone_gives_no_answer() -> None:
+    assert job_state(job("Complete"), (), "Crashed").answer is None
+
+
+def test_a_condition_that_is_not_true_does_not_count() -> None:
+    open_ = {"metadata": {"name": "eb-1"}, "status": {"conditions": [{"type": "Failed", "status": "False"}]}}
+    assert job_state(open_, [pod(running("measure"))], "Crashed").phase == "Running"
+
+
+def test_a_step_that_gives_up_says_why_in_its_own_words() -> None:
+    gave_up = pod(waiting("measure", "PodInitializing"), init=(ended("fetch", 42, FAILURE), running("export")))
+    failure = job_state(job("Failed"), [gave_up], "Crashed").failure
+    assert failure is not None
+    assert (failure.reason, failure.field, failure.remedy) == ("PickleCheckpoint", "spec.model.uri", "convert")
+
+
+@pytest.mark.parametrize("message", ["Killed", '{"reason": 1}', "42", "null", "[]"])
+def test_a_step_that_crashes_tells_its_last_line_and_where_to_look(message: str) -> None:
+    crashed = pod(ended("measure", 137, message), init=(ended("fetch"), ended("export")))
+    failure = job_state(job("Failed"), [crashed], "Crashed").failure
+    assert failure is not None
+    assert failure.reason == "Crashed"
+    assert failure.message == f"step measure ended with exit code 137: {message}"
+    assert failure.remedy == "see `kubectl logs job/eb-1 -c measure`"
+
+
+def test_a_step_that_ran_out_of_memory_says_so() -> None:
+    killed = pod(ended("measure", 137, reason="OOMKilled"))
+    failure = job_state(job("Failed"), [killed], "Crashed").failure
+    assert failure is not None
+    assert "OOMKilled" in failure.message
+
+
+@pytest.mark.parametrize("condition", ["Failed", "FailureTarget"])
+def test_a_job_that_ends_without_a_failed_container_has_the_controllers_words(condition: str) -> None:
+    late = job(condition, reason="DeadlineExceeded", message="Job was active longer than specified deadline")
+    failure = job_state(late, [pod(running("measure"))], "Crashed").failure
+    assert failure is not None
+    assert failure.message == "DeadlineExceeded: Job was active longer than specified deadline"
+
+
+def test_a_job_that_fails_without_a_word_is_still_told_of() -> None:
+    failure = job_state(
+        job("Failed") | {"status": {"conditions": [{"type": "Failed", "status": "True"}]}}, (), "Crashed"
+    )
+    assert failure.failure is not None
+    assert failure.failure.reason == "Crashed"
