@@ -11,6 +11,7 @@ from tapchanger_serving.build.failures import StepError
 
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?")
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*.json")
+_NO_ACCESS = (401, 403)
 _UNWANTED = ("onnx/*", "openvino/*", "coreml/*", "original/*")
 
 
@@ -55,13 +56,11 @@ class HubSource:
                 token=os.environ.get("HF_TOKEN"),
             )
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-            raise StepError(
-                "ModelNotFound",
-                f"{self.uri}: the Hub has no such repository or revision, or the token may not read it",
-                field=self.field,
-                remedy="check the name, and give the build a token in HF_TOKEN if the repository is private or gated",
-            ) from error
+            raise self._not_found() from error
         except (HfHubHTTPError, OSError) as error:
+            response = getattr(error, "response", None)
+            if response is not None and response.status_code in _NO_ACCESS:
+                raise self._not_found() from error
             raise StepError(
                 "DownloadFailed",
                 f"{self.uri}: {_first_line(error)}",
@@ -69,6 +68,14 @@ class HubSource:
                 remedy="check that the Hub answers from inside the cluster, or copy the model to a claim: pvc://CLAIM/path",
             ) from error
         return Path(path)
+
+    def _not_found(self) -> StepError:
+        return StepError(
+            "ModelNotFound",
+            f"{self.uri}: the Hub has no such repository or revision, or the token may not read it",
+            field=self.field,
+            remedy="check the name, and give the build a token in HF_TOKEN if the repository is private or gated",
+        )
 
     def file(self, scratch: Path) -> Path:  # noqa: ARG002 - the interface's
         """Not offered: data files come from a claim or from HTTPS."""
