@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,9 +11,9 @@ from typing import Any, Final
 from dev.common.deployment import Deployment
 from dev.common.follow import Follower, Seen, stages
 from dev.common.inference import GrpcClient
-from dev.common.load import Load
 from dev.common.traffic import Answer, Share, failed, rollback_seconds, shares
 from dev.common.waiting import LateError, until
+from dev.load import Load, Plan
 
 RATE: Final = 20.0
 BUILD_SECONDS: Final = 600.0
@@ -75,13 +76,13 @@ def promote(address: str, deployment: Deployment, uri: str, texts: Sequence[str]
     """
     deployment.manifest["spec"]["rollout"]["steps"] = list(PROMOTING)
     old = deployment.status()["stable"]["revision"]
-    with _followed(deployment, say) as follower, Load(address, deployment.name, texts, RATE) as load:
+    with _followed(deployment, say) as follower, _load(address, deployment, texts) as load:
         say(f"model.uri becomes {uri}, under {RATE:.0f} requests a second: {deployment.change_uri(uri).strip()}")
         new = deployment.wait_ready(BUILD_SECONDS + CANARY_SECONDS)["stable"]["revision"]
-        load.go_on(AFTER_SECONDS)
+        time.sleep(AFTER_SECONDS)
     if new == old:
         raise LateError(f"revision {old} still serves\n{deployment.picture()}")
-    seen = shares(load.answers, stages(follower.seen, follower.seen[-1].at))
+    seen = shares(load.records(), stages(follower.seen, follower.seen[-1].at))
     for share in seen:
         say(f"at {share.wanted} %: {share.seen:.1f} % of {share.requests} requests went to the canary")
     if [share.wanted for share in seen] != [step["weight"] for step in PROMOTING]:
@@ -89,7 +90,7 @@ def promote(address: str, deployment: Deployment, uri: str, texts: Sequence[str]
     wrong = [share for share in seen if abs(share.seen - share.wanted) > max(3.0, 3.0 * share.error)]
     if wrong:
         raise LateError(f"the routers did not follow the weights: {wrong}")
-    return Promotion(new, seen, failed(load.answers))
+    return Promotion(new, seen, failed(load.records()))
 
 
 def roll_back(address: str, deployment: Deployment, uri: str, texts: Sequence[str], say: Say) -> Rollback:
@@ -100,7 +101,7 @@ def roll_back(address: str, deployment: Deployment, uri: str, texts: Sequence[st
     """
     deployment.manifest["spec"]["rollout"]["steps"] = list(JUDGING)
     limit = latency_limit(deployment)
-    with _followed(deployment, say), Load(address, deployment.name, texts, RATE) as load:
+    with _followed(deployment, say), _load(address, deployment, texts) as load:
         say(f"model.uri becomes {uri}, which is too slow: {deployment.change_uri(uri).strip()}")
 
         def rejection() -> dict[str, Any] | None:
@@ -108,19 +109,19 @@ def roll_back(address: str, deployment: Deployment, uri: str, texts: Sequence[st
             return next((entry for entry in rejected if entry["uri"] == uri), None)
 
         found = until("the canary's rejection", rejection, BUILD_SECONDS + CANARY_SECONDS, last=deployment.picture)
-        load.go_on(AFTER_SECONDS)
+        time.sleep(AFTER_SECONDS)
     canary = found["revision"]
-    seconds = rollback_seconds(load.answers, canary, lambda answer: answer.failed or answer.seconds > limit)
+    seconds = rollback_seconds(load.records(), canary, lambda answer: answer.failed or answer.seconds > limit)
     if seconds is None:
         raise LateError(f"canary {canary} was rejected, but none of its answers was seen to be bad: {found['message']}")
-    last = [answer.revision for answer in load.answers[-int(RATE * AFTER_SECONDS / 2) :]]
+    last = [answer.revision for answer in load.records()[-int(RATE * AFTER_SECONDS / 2) :]]
     if canary in last:
         raise LateError(
             f"canary {canary} still gets requests {AFTER_SECONDS:.0f} s after its rejection\n{deployment.picture()}"
         )
     if deployment.difference():
         raise LateError(f"the spec was changed: {deployment.difference()}")
-    return Rollback(canary, seconds, found["message"], failed(load.answers))
+    return Rollback(canary, seconds, found["message"], failed(load.records()))
 
 
 def latency_limit(deployment: Deployment) -> float:
@@ -129,6 +130,11 @@ def latency_limit(deployment: Deployment) -> float:
         if "latency" in objective:
             return float(objective["latency"].removesuffix("ms")) / 1000
     raise LookupError("spec.slo.objectives of the example has no latency in milliseconds")
+
+
+def _load(address: str, deployment: Deployment, texts: Sequence[str]) -> Load:
+    longest = BUILD_SECONDS + CANARY_SECONDS + AFTER_SECONDS
+    return Load(Plan(address, "grpc", deployment.name, tuple(texts), RATE, seconds=longest, allow_remote=True))
 
 
 def _followed(deployment: Deployment, say: Say) -> contextlib.AbstractContextManager[Follower]:

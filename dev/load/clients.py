@@ -47,10 +47,11 @@ class GrpcClient:
         await asyncio.gather(*(channel.close() for channel in self._channels))
 
     async def send(self, text: int) -> Outcome:
-        """The status code's name, and the revision of the initial metadata."""
+        """The status code's name, and the revision of the metadata: a failure without an answer has it in the trailers."""
         call = next(self._stubs).ModelInfer(self._requests[text], timeout=self._patience)
         code = await call.code()
-        return str(code.name), _text(dict(await call.initial_metadata() or ()).get(REVISION_HEADER))
+        headers = dict([*(await call.trailing_metadata() or ()), *(await call.initial_metadata() or ())])
+        return str(code.name), _text(headers.get(REVISION_HEADER))
 
 
 class HttpClient:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dev.common.deployment import Deployment
 from dev.common.kubectl import Kubectl
+from dev.load import Load, Plan
 
 NAMESPACE = "e2e"
 """Where most tests have their deployments: builds belong to a namespace, so that one for each test would build all anew."""
@@ -28,6 +29,12 @@ def described(kubectl: Kubectl, namespace: str, name: str, uri: str, **spec: Any
         },
     }
     return Deployment(kubectl, manifest)
+
+
+def load_on(deployment: Deployment, texts: list[str], rate: float = 20.0) -> Load:
+    """Steady requests to the deployment's routers while it is entered; they end with the test at the latest."""
+    address, _ = deployment.address()
+    return Load(Plan(address, "grpc", deployment.name, tuple(texts), rate, seconds=900.0, allow_remote=True))
 
 
 def report(kubectl: Kubectl, deployment: Deployment) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from dev.common.deployment import Deployment
 from dev.common.follow import Follower, stages
 from dev.common.kubectl import Kubectl, condition
-from dev.common.load import Load
 from dev.common.traffic import failed, shares
 from tests.e2e.conftest import Make
+from tests.e2e.support import load_on
 
 RATE = 20.0
 STEPS = [{"weight": 5, "hold": "22s"}, {"weight": 25, "hold": "80s"}]
@@ -39,12 +40,13 @@ def test_a_new_model_is_promoted_without_a_failed_request(
 
     with (
         Follower(kubectl, "promoted", space) as follower,
-        Load(deployment.address()[0], "promoted", texts, RATE) as load,
+        load_on(deployment, texts, RATE) as load,
     ):
         deployment.change_uri("pvc://models/moderation-v2")
         written = deployment.body()["spec"]
         status = deployment.wait_ready(500)
-    answers = load.answers
+        time.sleep(4.0)
+    answers = load.records()
 
     new = status["stable"]["revision"]
     assert new != old
@@ -56,7 +58,7 @@ def test_a_new_model_is_promoted_without_a_failed_request(
     assert [share.wanted for share in seen] == [step["weight"] for step in STEPS]
     assert all(share.error <= LARGEST_ERROR for share in seen), seen
     assert all(abs(share.seen - share.wanted) <= TOLERANCE for share in seen), seen
-    assert {answer.revision for answer in answers[-20:]} == {new}
+    assert answers[-20:].revisions() == [new]
     words(f"failed requests while promoting: {len(failed(answers))} of {len(answers)}")
     assert not failed(answers), failed(answers)[:5]
 

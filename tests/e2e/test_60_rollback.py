@@ -12,10 +12,10 @@ import pytest
 from dev.common.deployment import Deployment
 from dev.common.follow import Follower
 from dev.common.kubectl import Kubectl, condition
-from dev.common.load import Load
 from dev.common.traffic import Answer, failed, rollback_seconds
 from dev.common.waiting import until
-from tests.e2e.support import described
+from dev.load import Records
+from tests.e2e.support import described, load_on
 
 LIMIT_SECONDS = 10.0
 LATENCY_SECONDS = 0.1
@@ -49,7 +49,7 @@ class Told:
     breakage: Breakage
     old: str
     canary: str
-    answers: list[Answer]
+    answers: Records
     status: dict[str, Any]
     messages: list[str]
 
@@ -76,7 +76,7 @@ def told(
     old = deployment.wait_ready(180)["stable"]["revision"]
     with (
         Follower(kubectl, name, space) as follower,
-        Load(deployment.address()[0], name, flaky_texts, breakage.rate) as load,
+        load_on(deployment, flaky_texts, breakage.rate) as load,
     ):
         deployment.change_uri(f"pvc://models/{breakage.uri}")
         status = until(
@@ -87,7 +87,7 @@ def told(
         )
         time.sleep(6.0)
     canary = status["rejected"][-1]["revision"]
-    yield Told(deployment, breakage, old, canary, load.answers, deployment.status(), follower.messages())
+    yield Told(deployment, breakage, old, canary, load.records(), deployment.status(), follower.messages())
     kubectl.delete("tdep", name, space)
 
 
@@ -100,7 +100,7 @@ def test_all_traffic_is_on_stable_within_ten_seconds(told: Told, words: Callable
     )
     assert seconds is not None
     assert seconds <= LIMIT_SECONDS
-    assert {answer.revision for answer in told.answers[-20:]} == {told.old}
+    assert told.answers[-20:].revisions() == [told.old]
     others = [answer for answer in failed(told.answers) if answer.revision != told.canary]
     assert not others, others[:5]
 

@@ -14,11 +14,11 @@ import pytest
 from dev.common.deployment import Deployment
 from dev.common.follow import Follower, stages
 from dev.common.kubectl import Kubectl
-from dev.common.load import Load
 from dev.common.stack import SYSTEM
 from dev.common.traffic import failed
 from dev.common.waiting import until
 from tests.e2e.conftest import Make
+from tests.e2e.support import load_on
 
 OPERATOR = "app.kubernetes.io/component=operator"
 KILLS = 10
@@ -98,7 +98,7 @@ def test_killing_the_operator_during_a_canary_costs_nothing_but_time(
     old = deployment.wait_ready(180)["stable"]["revision"]
     chance = random.Random(20261124)
     kills = in_canary = 0
-    with Follower(kubectl, "killed", space) as follower, Load(deployment.address()[0], "killed", texts, RATE) as load:
+    with Follower(kubectl, "killed", space) as follower, load_on(deployment, texts, RATE) as load:
         deployment.change_uri("pvc://models/moderation-v2")
         until("a canary", lambda: deployment.status().get("canary"), 300, last=deployment.picture)
         began = time.monotonic()
@@ -120,7 +120,7 @@ def test_killing_the_operator_during_a_canary_costs_nothing_but_time(
     assert in_canary >= KILLS // 2
     assert status["stable"]["revision"] != old
     assert "rejected" not in status
-    assert not failed(load.answers), failed(load.answers)[:5]
+    assert not failed(load.records()), failed(load.records())[:5]
     assert deployment.difference() == ""
 
 
@@ -148,7 +148,7 @@ def test_traffic_flows_and_routers_start_without_the_control_plane(
     deployment, _ = moderation
     routers = "tapchanger.dev/deployment=moderation,app.kubernetes.io/component=router"
     before = {pod["metadata"]["name"] for pod in kubectl.items("pods", deployment.namespace, routers)}
-    with Load(deployment.address()[0], "moderation", texts, RATE) as load:
+    with load_on(deployment, texts, RATE) as load:
         time.sleep(3)
         kubectl("delete", "pod", *before, "-n", deployment.namespace, "--wait=false")
 
@@ -160,10 +160,10 @@ def test_traffic_flows_and_routers_start_without_the_control_plane(
         until("new routers", replaced, 120, last=deployment.picture)
         fresh_from = time.time()
         time.sleep(5)
-    later = [answer for answer in load.answers if answer.sent > fresh_from + 1]
+    later = [answer for answer in load.records() if answer.sent > fresh_from + 1]
     assert len(later) > 50
     assert not failed(later)
-    assert not failed(load.answers), failed(load.answers)[:5]
+    assert not failed(load.records()), failed(load.records())[:5]
 
 
 def ready(pod: dict[str, object]) -> bool:
