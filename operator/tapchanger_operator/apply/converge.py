@@ -60,14 +60,14 @@ def converge(kube: Kube, applied: Applied, snapshot: Snapshot, plan: Plan) -> No
     a rollback from the routers.
     """
     refused: list[UserError] = []
-    for manifest in plan.owned:
-        try:
-            _apply_owned(kube, applied, snapshot, manifest, plan.router_config)
-        except UserError as problem:
-            refused.append(problem)
     for manifest in plan.shared:
         try:
             _apply_shared(kube, snapshot, manifest)
+        except UserError as problem:
+            refused.append(problem)
+    for manifest in plan.owned:
+        try:
+            _apply_owned(kube, applied, snapshot, manifest, plan.router_config)
         except UserError as problem:
             refused.append(problem)
     if refused:
