@@ -110,6 +110,8 @@ def _apply_shared(kube: Kube, snapshot: Snapshot, manifest: Manifest) -> None:
     if live is None:
         kube.apply(manifest, manager)
         return
+    if "deletionTimestamp" in live["metadata"]:
+        return  # it goes with those that needed it before; the pass after that makes a new one
     owners = [reference["uid"] for reference in live["metadata"].get("ownerReferences", [])]
     if snapshot.owner.uid not in owners:
         kube.apply({**manifest, "spec": live["spec"]}, manager)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tapchanger_operator import names
 from tapchanger_operator.api import reasons
 from tapchanger_operator.snapshot import JobState, Trouble
 from tapchanger_serving.contract.messages import StepFailure
@@ -26,6 +27,11 @@ _WAITING_TROUBLE = {
 }
 
 
+def _waits_for_store(message: str) -> bool:
+    """Whether a pod waits for the claim that the operator itself makes: it is new, or its predecessor is still going."""
+    return f'persistentvolumeclaim "{names.STORE_CLAIM}"' in message
+
+
 def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
     """The pods of one Job, the newest last."""
     mine = [pod for pod in pods if pod["metadata"].get("labels", {}).get(JOB_LABEL) == job]
@@ -37,7 +43,8 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
     for pod in pods:
         status = pod.get("status", {})
         for condition in status.get("conditions", []):
-            if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            unschedulable = condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
+            if unschedulable and not _waits_for_store(str(condition.get("message", ""))):
                 return Trouble(reasons.NO_NODE_FITS, str(condition.get("message", "")))
         for container in _containers(status):
             waiting = container.get("state", {}).get("waiting", {})
