@@ -153,7 +153,8 @@ class Candidate(Message):
 
     `agreement` (share of equal labels, classification), `cosine` (mean cosine, embeddings) and `max_difference`
     (largest absolute difference of scores) are against PyTorch fp32. `texts_per_second` is at the reference point of
-    the report (batch 8 × 64 tokens or what `shapes` allows), `p50_ms` the latency of one text of that length. A candidate that failed has `error` and no figures.
+    the report (batch 8 × 64 tokens or what `shapes` allows), `p50_ms` the latency of one text of that length.
+    A candidate that failed has `error` and no figures.
     """
 
     runtime: str
