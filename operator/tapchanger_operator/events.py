@@ -6,7 +6,7 @@ from typing import Any
 
 from tapchanger_operator import names
 from tapchanger_operator.api.base import API_VERSION, timestamp
-from tapchanger_operator.decide.rollout import Change
+from tapchanger_operator.decide.state import Change
 from tapchanger_operator.names import Owner
 
 _LONGEST_NOTE = 1000

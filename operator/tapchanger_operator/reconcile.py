@@ -15,7 +15,7 @@ from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStat
 from tapchanger_operator.api.status import AnalysisStatus, TransformerDeploymentStatus
 from tapchanger_operator.apply.converge import Applied, converge, release_builds
 from tapchanger_operator.decide import judge, rollout
-from tapchanger_operator.decide.rollout import Change, Outcome, State, Target
+from tapchanger_operator.decide.state import Change, Outcome, State, Target
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.events import event
 from tapchanger_operator.kube import Kube, Object
@@ -74,7 +74,7 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
         tools.kube.apply_status(ref, status.wire())
     changes = (*outcome.changes, *_problem_changes(snapshot.status, status))
     _tell(tools, snapshot.owner, changes, snapshot.now)
-    return _next_pass(outcome.state, resolution, refused)
+    return _next_pass(outcome.state, resolution, refused, status)
 
 
 def decide(snapshot: Snapshot, resolution: Resolution) -> tuple[Outcome, AnalysisStatus | None]:
@@ -205,14 +205,20 @@ def _tell(tools: Tools, owner: Owner, changes: tuple[Change, ...], now: float) -
         fields = {"kind": owner.kind, "namespace": owner.namespace, "object": owner.name, "reason": change.reason}
         log.log(level, change.message, extra=fields)
         EVENTS.labels(owner.kind, owner.namespace, owner.name, change.reason).inc()
-        tools.kube.create(event(owner, change, now, tools.settings.identity))
+        try:
+            tools.kube.create(event(owner, change, now, tools.settings.identity))
+        except UserError as problem:
+            log.warning("an Event was refused: %s", problem.message, extra=fields)
 
 
-def _next_pass(state: State, resolution: Resolution, refused: UserError | None) -> float:
+def _next_pass(
+    state: State, resolution: Resolution, refused: UserError | None, status: TransformerDeploymentStatus
+) -> float:
+    serving = any(c.type == reasons.SERVING and c.status == "True" for c in status.conditions)
     if state.canary and state.canary.weight > 0:
         return JUDGING_SECONDS
     if refused or isinstance(resolution.problem, UserError):
         return IDLE_SECONDS / 3
-    if resolution.problem or state.canary or state.retiring or state.stable is None or state.stable.since is None:
+    if resolution.problem or state.canary or state.retiring or not serving:
         return WORKING_SECONDS
     return IDLE_SECONDS

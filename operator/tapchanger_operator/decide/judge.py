@@ -21,7 +21,7 @@ from tapchanger_operator.decide.analysis import (
     Settings,
     analyse,
 )
-from tapchanger_operator.decide.rollout import Judgement
+from tapchanger_operator.decide.state import Judgement
 from tapchanger_serving.contract.windows import RevisionWindow, Windows
 
 _LARGEST_E_VALUE: Final = 1e12

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import seconds, timestamp, unix
@@ -15,8 +15,8 @@ from tapchanger_operator.api.status import (
     Rejection,
     RetiringStatus,
     RevisionStatus,
-    TransformerDeploymentStatus,
 )
+from tapchanger_operator.decide.state import Change, Judgement, Outcome, State, Target
 from tapchanger_operator.snapshot import Servers
 
 SETTLE_SECONDS: Final = 3.0
@@ -26,81 +26,6 @@ RETIRE_SECONDS: Final = 10.0
 READY_DEADLINE_SECONDS: Final = 600.0
 """How long a canary's servers may take to become ready."""
 REJECTED_KEPT: Final = 10
-
-Result = Literal["Pass", "Fail", "Inconclusive", "Error"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """The revision that the spec asks for."""
-
-    revision: str
-    build: str
-    uri: str
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict on the canary at its present step."""
-
-    result: Result
-    reason: str
-    message: str
-    first_bad: float | None = None
-
-
-@dataclass(frozen=True)
-class Change:
-    """Something that happened and is worth an Event and a log line."""
-
-    kind: Literal["Normal", "Warning"]
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True)
-class State:
-    """Who serves. It is read from status and written back to it."""
-
-    stable: RevisionStatus | None = None
-    canary: CanaryStatus | None = None
-    previous: PreviousStatus | None = None
-    retiring: tuple[RetiringStatus, ...] = ()
-    rejected: tuple[Rejection, ...] = ()
-
-    @staticmethod
-    def of(status: TransformerDeploymentStatus) -> State:
-        """The state that a status holds."""
-        return State(status.stable, status.canary, status.previous, tuple(status.retiring), tuple(status.rejected))
-
-    def weights(self) -> dict[str, int]:
-        """Shares of traffic by revision, all that a router must know; empty until the first revision is available."""
-        if self.stable is None or self.stable.since is None:
-            return {}
-        shares = {other.revision: 0 for other in self.retiring}
-        if self.previous:
-            shares[self.previous.revision] = 0
-        if self.canary:
-            shares[self.canary.revision] = self.canary.weight
-        shares[self.stable.revision] = 100 - (self.canary.weight if self.canary else 0)
-        return shares
-
-    def revisions(self) -> tuple[str, ...]:
-        """Every revision whose servers must exist."""
-        known = [self.stable, self.canary, self.previous, *self.retiring]
-        return tuple(dict.fromkeys(revision.revision for revision in known if revision))
-
-    def is_rejected(self, revision: str) -> bool:
-        """Whether `revision` was tried and rolled back."""
-        return any(rejection.revision == revision for rejection in self.rejected)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The next state and what changed."""
-
-    state: State
-    changes: tuple[Change, ...] = ()
 
 
 def advance(

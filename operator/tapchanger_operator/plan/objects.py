@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tapchanger_operator import names
 from tapchanger_operator.api.base import API_VERSION
 from tapchanger_operator.api.enginebuild import EngineBuildSpec
-from tapchanger_operator.decide.rollout import State
+from tapchanger_operator.decide.state import State
 from tapchanger_operator.names import Owner
 from tapchanger_operator.plan import envoy, jobs, network, router, server, store
 from tapchanger_operator.plan.common import Manifest

@@ -16,7 +16,8 @@ from tapchanger_operator.api.status import (
     TransformerDeploymentStatus,
 )
 from tapchanger_operator.decide.judge import REASON_BY_SLO, slo_reason, window_of
-from tapchanger_operator.decide.rollout import State
+from tapchanger_operator.decide.rollout import SETTLE_SECONDS
+from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import OperatorError, UserError
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.snapshot import Servers, Silence, Snapshot
@@ -53,7 +54,16 @@ class Situation:
     @property
     def serving(self) -> bool:
         """Whether requests are answered."""
-        return self.state.stable is not None and self.stable_servers.ready > 0 and self.snapshot.router.ready > 0
+        return self.routed and self.stable_servers.ready > 0 and self.snapshot.router.ready > 0
+
+    @property
+    def routed(self) -> bool:
+        """Whether the routers know a stable revision: the first one has to be told to them, later ones take over."""
+        stable = self.state.stable
+        if stable is None or stable.since is None:
+            return False
+        known = any(c.type == reasons.SERVING and c.status == "True" for c in self.snapshot.status.conditions)
+        return known or self.snapshot.now - unix(stable.since) >= SETTLE_SECONDS
 
 
 def compose(situation: Situation) -> TransformerDeploymentStatus:
@@ -122,7 +132,8 @@ def sentence(situation: Situation) -> str:
         trouble = situation.stable_servers.trouble
         return f"servers of {state.stable.revision} are starting" + (f": {trouble}" if trouble else "")
     if not situation.serving:
-        return f"no requests are answered: {_why_not_serving(situation)}"
+        yet = "" if situation.routed else " yet"
+        return f"no requests are answered{yet}: {_why_not_serving(situation)}"
     if state.canary:
         return _canary_sentence(situation)
     if situation.target and state.is_rejected(situation.target):
@@ -168,6 +179,8 @@ def _why_not_serving(situation: Situation) -> str:
     servers = situation.stable_servers
     if situation.snapshot.router.ready == 0:
         return "no router is ready"
+    if servers.ready and not situation.routed:
+        return "the routers are being told where the servers are"
     return servers.trouble or f"{servers.ready} of {servers.replicas} servers of the stable revision are ready"
 
 
@@ -179,7 +192,7 @@ def _serving(situation: Situation) -> Condition:
     if situation.serving:
         message = f"{servers.ready} of {servers.replicas} servers of {state.stable.revision} are ready"
         return condition(reasons.SERVING, "True", reasons.AVAILABLE, message)
-    reason = reasons.STARTING if state.stable.since is None else reasons.UNAVAILABLE
+    reason = reasons.UNAVAILABLE if situation.routed else reasons.STARTING
     if servers.trouble and servers.trouble.startswith(reasons.NO_NODE_FITS):
         reason = reasons.NO_NODE_FITS
     return condition(reasons.SERVING, "False", reason, _why_not_serving(situation))

@@ -95,6 +95,13 @@ def test_a_refused_build_job_is_told_where_people_look(world: World) -> None:
     assert world.run(60, lambda: world.condition("Ready").get("status") == "True"), world.status()
 
 
+def test_an_event_that_is_refused_fails_no_pass(world: World) -> None:
+    world.kube.fault = refusing(lambda call: call.ref.kind == "Event")
+    world.deploy(C, **FAST)
+    assert world.run(60, lambda: world.status()["stable"]["uri"] == C), world.status()
+    assert not world.errors
+
+
 def test_objects_of_others_are_left_alone_though_they_carry_the_label(world: World) -> None:
     foreign = {
         "kind": "ConfigMap",

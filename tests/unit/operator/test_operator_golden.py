@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tapchanger_operator.decide.rollout import Change
+from tapchanger_operator.decide.state import Change
 from tapchanger_operator.events import event
 from tapchanger_operator.names import Owner
 from tapchanger_operator.plan import envoy, jobs, network, objects, router, server, store

@@ -11,7 +11,8 @@ from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import timestamp, unix
 from tapchanger_operator.api.spec import RolloutSpec
 from tapchanger_operator.decide import rollout
-from tapchanger_operator.decide.rollout import Change, Judgement, State, Target, advance
+from tapchanger_operator.decide.rollout import advance
+from tapchanger_operator.decide.state import Change, Judgement, State, Target
 from tapchanger_operator.snapshot import Servers
 
 T0 = 1_700_000_000.0

@@ -18,7 +18,7 @@ from tapchanger_operator.api.status import (
     RevisionStatus,
     TransformerDeploymentStatus,
 )
-from tapchanger_operator.decide.rollout import State
+from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import OperatorError, UserError, Waiting
 from tapchanger_operator.resolve.identity import RevisionContent, build_name, engine_build, inspection_key, revision
 from tapchanger_operator.resolve.resolution import Resolution
@@ -39,7 +39,7 @@ MODEL = ModelStatus(uri=SPEC.model.uri, digest=BUILD.model.digest, key=inspectio
 UP = Servers(1, 1, available=True)
 
 
-def served(name: str, weight: int = 100, since: float | None = T0) -> RevisionStatus:
+def served(name: str, weight: int = 100, since: float | None = T0 - 900) -> RevisionStatus:
     return RevisionStatus(
         revision=name, build="eb-x", uri="pvc://models/x", weight=weight, since=timestamp(since) if since else None
     )
@@ -140,6 +140,12 @@ MOMENTS: dict[str, tuple[Situation, str, str, str]] = {
     "no node takes the first servers": (
         situation(State(stable=served(TARGET, 0, None)), servers={TARGET: NO_NODE}),
         f"servers of {TARGET} are starting: NoNodeFits: 0/1 nodes are available: 1 Insufficient cpu.",
+        "InProgress",
+        reasons.STARTING,
+    ),
+    "the routers hear of the first servers": (
+        situation(State(stable=served(TARGET, since=T0 - 1))),
+        "no requests are answered yet: the routers are being told where the servers are",
         "InProgress",
         reasons.STARTING,
     ),

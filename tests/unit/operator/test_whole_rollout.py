@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from tapchanger_operator import names
 from tapchanger_operator.api.base import unix
 from tapchanger_operator.decide.rollout import READY_DEADLINE_SECONDS
 from tapchanger_operator.names import Ref
+from tapchanger_operator.reconcile import IDLE_SECONDS, JUDGING_SECONDS, WORKING_SECONDS, reconcile_deployment
 from tapchanger_serving.contract.messages import StepFailure
+from tests.support import kstatus
+from tests.support.schemas import problems, schema_of
 from tests.support.world import NAMESPACE, Behaviour, World
 
 FAST: dict[str, Any] = {
@@ -345,3 +349,35 @@ def test_more_replicas_change_the_servers_and_need_no_canary() -> None:
     assert revision(world) == serving
     assert world.kube.of_kind("Deployment")[names.server("moderation", serving)]["spec"]["replicas"] == 3
     assert ready(world)
+
+
+def test_deployers_read_true_health_from_the_first_to_the_last_pass() -> None:
+    world = World(rate=200, behaviours={B: Behaviour(slow=1.0)})
+    schema = schema_of("TransformerDeployment", "status")
+    seen: dict[str, list[str]] = {}
+    for uri in (A, C, B):
+        ref = world.deploy(uri, **FAST)
+        healths = [kstatus.health(world.kube.objects[ref])] if "status" in world.kube.objects[ref] else []
+        for _ in range(45):
+            world.run(1)
+            healths.append(kstatus.health(world.kube.objects[ref]))
+            assert problems(schema, world.status()) == []
+            if healths[-1] == "Current":
+                assert world.status()["stable"]["uri"] == uri
+                assert "canary" not in world.status()
+                assert world.weights(), "Ready, but the routers know nobody yet"
+        seen[uri] = [health for health, _ in groupby(healths)]
+    assert seen == {A: ["InProgress", "Current"], C: ["InProgress", "Current"], B: ["InProgress", "Failed"]}
+
+
+def test_a_pass_says_how_soon_the_next_is_wanted() -> None:
+    world = served(b=Behaviour(slow=1.0))
+    ref = Ref("TransformerDeployment", NAMESPACE, "moderation")
+    world.run(30)
+    assert reconcile_deployment(world.tools, ref) == IDLE_SECONDS
+    world.deploy(B, **FAST)
+    assert reconcile_deployment(world.tools, ref) == WORKING_SECONDS
+    world.run(60, lambda: world.status().get("canary", {}).get("weight") == 10)
+    assert reconcile_deployment(world.tools, ref) == JUDGING_SECONDS
+    world.kube.remove(ref)
+    assert reconcile_deployment(world.tools, ref) is None
