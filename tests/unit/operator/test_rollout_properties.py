@@ -187,5 +187,5 @@ class Rollout(RuleBasedStateMachine):
 
 TestRollout = Rollout.TestCase
 TestRollout.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, phases=set(Phase) - {Phase.explain}
+    max_examples=100, stateful_step_count=40, deadline=None, phases=set(Phase) - {Phase.explain}
 )
