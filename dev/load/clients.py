@@ -55,13 +55,13 @@ class GrpcClient:
 
 
 class HttpClient:
-    """HTTP with JSON on up to as many kept connections as the plan says."""
+    """HTTP with JSON. The plan's number of connections are kept; while all are busy, more are opened, so nothing queues here."""
 
     def __init__(self, plan: Plan) -> None:
         self._patience = plan.patience
         self._bodies = [_body(text) for text in plan.sent_texts()]
         self._path = f"/v2/models/{plan.model}/infer"
-        limits = httpx.Limits(max_connections=plan.connections, max_keepalive_connections=plan.connections)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=plan.connections)
         host, port = plan.endpoint
         self._client = httpx.AsyncClient(
             base_url=httpx.URL(scheme="http", host=host, port=port),

@@ -3,59 +3,102 @@
     python examples/client/client.py --url 10.96.0.12:8001 --name moderation "some text" "another"
     echo "some text" | python examples/client/client.py --url 10.96.0.12:8000 --http --name embedding
 
-Needs `tritonclient[grpc,http]` and NumPy.
+Prints a line for each text: the answer, the revision that gave it, the text. Needs `tritonclient[grpc]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import grpc
 import numpy as np
-import tritonclient.grpc as grpc
-import tritonclient.http as http
+from numpy.typing import NDArray
+from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
+
+REVISION = "x-tapchanger-revision"
 
 
-def ask(url: str, name: str, texts: list[str], *, over_http: bool = False) -> Mapping[str, Any]:
-    """Outputs by name, each `[len(texts), …]`.
+@dataclass(frozen=True)
+class Reply:
+    """Outputs by name, each `[texts, …]` and text as `str`, and the revision that gave them."""
 
-    Raises InferenceServerException where the server refuses or can't be reached.
-    """
-    module = http if over_http else grpc
-    rows = np.array([[text.encode()] for text in texts], dtype=np.object_)
-    tensor = module.InferInput("text", list(rows.shape), "BYTES")
-    tensor.set_data_from_numpy(rows)
-    with module.InferenceServerClient(url) as client:
-        result = client.infer(name, [tensor])
-        response = result.get_response()
-        outputs = response["outputs"] if over_http else response.outputs
-        names = [output["name"] if over_http else output.name for output in outputs]
-        return {output: result.as_numpy(output) for output in names}
+    outputs: dict[str, NDArray[np.generic]]
+    revision: str | None
 
 
-def _line(outputs: Mapping[str, Any], row: int) -> str:
+def ask_grpc(url: str, name: str, texts: Sequence[str], seconds: float = 30.0) -> Reply:
+    """One batch to port 8001. Raises grpc.RpcError."""
+    request = service_pb2.ModelInferRequest(model_name=name)
+    tensor = request.inputs.add(name="text", datatype="BYTES", shape=[len(texts), 1])
+    tensor.contents.bytes_contents.extend(text.encode() for text in texts)
+    with grpc.insecure_channel(url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        response, call = stub.ModelInfer.with_call(request, timeout=seconds)
+    result = InferResult(response)
+    outputs = {output.name: _readable(result.as_numpy(output.name)) for output in response.outputs}
+    return Reply(outputs, dict(call.initial_metadata()).get(REVISION))
+
+
+def _readable(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    if values.dtype != np.object_:
+        return values
+    return np.array([value.decode() for value in values.ravel()]).reshape(values.shape)
+
+
+def ask_http(url: str, name: str, texts: Sequence[str], seconds: float = 30.0) -> Reply:
+    """One batch to port 8000, as JSON. Raises urllib.error.HTTPError, whose body says why, or URLError."""
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts), 1], "data": list(texts)}
+    request = urllib.request.Request(
+        f"http://{url}/v2/models/{name}/infer",
+        data=json.dumps({"inputs": [tensor]}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=seconds) as response:
+        outputs, revision = json.load(response)["outputs"], response.headers.get(REVISION)
+    return Reply({output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in outputs}, revision)
+
+
+def described(reply: Reply, row: int) -> str:
+    """The answer to one text, for people."""
+    outputs = {name: values[row].ravel() for name, values in reply.outputs.items()}
     if "label" in outputs:
-        return f"{outputs['label'][row, 0].decode()}\t{float(outputs['score'][row, 0]):.4f}"
+        return f"{outputs['label'][0]} {float(outputs['score'][0]):.4f}"
     if "entities" in outputs:
-        return str(outputs["entities"][row, 0].decode())
-    vector = outputs["embedding"][row]
-    return f"[{', '.join(f'{value:.4f}' for value in vector[:4])}, …] ({len(vector)} dimensions)"
+        return str(outputs["entities"][0])
+    vector = outputs["embedding"]
+    return f"[{', '.join(f'{value:.4f}' for value in vector[:4])}, …] ({len(vector)} numbers)"
 
 
-def main() -> int:
-    """Prints one line for each text."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints one line for each text; 1 where the server refused or could not be reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", nargs="*", help="texts; without any, one from each line of standard input")
-    parser.add_argument("--url", required=True, help="HOST:PORT, port 8001 for gRPC and 8000 for HTTP")
+    parser.add_argument(
+        "--url", default="localhost:8001", help="HOST:PORT (default: %(default)s); 8001 is gRPC, 8000 HTTP"
+    )
     parser.add_argument("--name", required=True, help="the TransformerDeployment's name")
     parser.add_argument("--http", action="store_true", help="speak HTTP instead of gRPC")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     texts = options.text or [line.rstrip("\n") for line in sys.stdin]
-    outputs = ask(options.url, options.name, texts, over_http=options.http)
+    try:
+        reply = (ask_http if options.http else ask_grpc)(options.url, options.name, texts)
+    except grpc.RpcError as problem:
+        print(f"{options.url}: {problem.code().name}: {problem.details()}", file=sys.stderr)
+        return 1
+    except urllib.error.HTTPError as problem:
+        print(f"{options.url}: HTTP {problem.code}: {problem.read().decode()}", file=sys.stderr)
+        return 1
+    except urllib.error.URLError as problem:
+        print(f"{options.url}: {problem.reason}", file=sys.stderr)
+        return 1
     for row, text in enumerate(texts):
-        print(f"{_line(outputs, row)}\t{text[:70]}")
+        print(f"{described(reply, row)}\t{reply.revision}\t{text}")
     return 0
 
 

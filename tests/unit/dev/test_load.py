@@ -19,6 +19,7 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from dev.load import Load, Plan, Record, Records
+from dev.load.clients import HttpClient
 from dev.load.control import LoadError
 from dev.load.sender import send
 
@@ -101,10 +102,10 @@ def test_every_request_is_noted_with_its_revision_and_failures_are_not_retried(
     assert all(each.due <= each.sent < each.ended for each in records)
 
 
-def test_connections_are_kept_and_no_more_than_asked_for(http_address: str) -> None:
-    with Load(plan(address=http_address, protocol="http", connections=2)) as load:
-        assert not load.wait().failures()
-    assert 1 <= len(Handler.connections) <= 2
+async def test_an_idle_connection_is_used_again(http_address: str) -> None:
+    async with HttpClient(plan(address=http_address, protocol="http", connections=1)) as client:
+        assert [await client.send(text) for text in range(5)] == [("OK", "r2")] * 5
+    assert len(Handler.connections) == 1
 
 
 def test_stopping_waits_for_the_answers_and_returns_all_of_them(grpc_address: str) -> None:
