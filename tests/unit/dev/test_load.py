@@ -58,6 +58,12 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    """Takes as many new connections at once as an open loop may bring."""
+
+    request_queue_size = 256
+
+
 @pytest.fixture
 def grpc_address() -> Iterator[str]:
     server = grpc.server(futures.ThreadPoolExecutor(4))
@@ -71,7 +77,7 @@ def grpc_address() -> Iterator[str]:
 @pytest.fixture
 def http_address() -> Iterator[str]:
     Handler.connections = set()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"127.0.0.1:{server.server_port}"
