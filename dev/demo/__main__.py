@@ -55,7 +55,7 @@ def _show(stack: Stack, registry: str | None, progress: Progress) -> dict[str, A
         with progress.phase("promote", "a better model takes over, step by step"):
             promotion = scenes.promote(grpc, deployment, BETTER, texts, progress.say)
         with progress.phase("rollback", "a model that is too slow is taken back"):
-            rollback = scenes.roll_back(grpc, deployment, TOO_SLOW, texts, progress.say)
+            rollback = scenes.roll_back(grpc, deployment, TOO_SLOW, _long_texts(stack), progress.say)
             progress.say(f"{rollback.seconds:.1f} s from the first slow answer to all traffic on stable")
     failures = [*promotion.failed, *rollback.failed]
     if failures:
@@ -102,6 +102,12 @@ def _deployment(stack: Stack) -> Deployment:
 def _texts(stack: Stack) -> list[str]:
     with (stack.models / "data" / "moderation" / "evaluation.csv").open(newline="") as file:
         return [row["text"] for row in csv.DictReader(file)]
+
+
+def _long_texts(stack: Stack) -> list[str]:
+    """Texts on which a slow model shows what it costs."""
+    found: list[str] = json.loads((stack.models / "texts-long.json").read_text())
+    return found
 
 
 def _next_steps(stack: Stack, deployment: Deployment, progress: Progress) -> None:

@@ -21,7 +21,7 @@ CANARY_SECONDS: Final = 400.0
 AFTER_SECONDS: Final = 5.0
 """How long the load goes on after a decision, so that a request to the wrong revision would be seen."""
 PROMOTING: Final = ({"weight": 10, "hold": "15s"}, {"weight": 50, "hold": "20s"})
-JUDGING: Final = ({"weight": 50, "hold": "30s"},)
+JUDGING: Final = ({"weight": 20, "hold": "30s"},)
 
 Say = Callable[[str], None]
 

@@ -132,3 +132,10 @@ def words(stack: Stack) -> Callable[[str], None]:
         print(text)
 
     return note
+
+
+@pytest.fixture(scope="session")
+def long_texts(stack: Stack) -> list[str]:
+    """Texts of some 250 tokens, on which a slow model shows what it costs."""
+    found: list[str] = json.loads((stack.models / "texts-long.json").read_text())
+    return found

@@ -23,10 +23,15 @@ LATENCY_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Breakage:
-    """A model that breaks an objective; `is_bad` tells by an answer whether it did."""
+    """A model that breaks an objective; `is_bad` tells by an answer whether it did.
+
+    `rate` is in requests a second, `weight` in percent, and `texts` names the fixture that is sent.
+    """
 
     uri: str
     rate: float
+    weight: int
+    texts: str
     objective: dict[str, Any]
     is_bad: Callable[[Answer], bool]
 
@@ -34,10 +39,12 @@ class Breakage:
 SLOW = Breakage(
     "moderation-slow",
     20.0,
-    {"latency": f"{LATENCY_SECONDS * 1000:.0f}ms", "target": 0.9},
+    20,
+    "long_texts",
+    {"latency": f"{LATENCY_SECONDS * 1000:.0f}ms", "target": 0.95},
     lambda answer: answer.failed or answer.seconds > LATENCY_SECONDS,
 )
-FLAKY = Breakage("moderation-flaky", 20.0, {"availability": 0.999}, lambda answer: answer.failed)
+FLAKY = Breakage("moderation-flaky", 60.0, 25, "flaky_texts", {"availability": 0.999}, lambda answer: answer.failed)
 BREAKAGES = {"slow": SLOW, "flaky": FLAKY}
 
 
@@ -60,7 +67,6 @@ def told(
     kubectl: Kubectl,
     moderation: tuple[Deployment, list[str]],
     space: str,
-    flaky_texts: list[str],
 ) -> Iterator[Told]:
     breakage = BREAKAGES[request.param]
     name = f"broken-{request.param}"
@@ -70,13 +76,13 @@ def told(
         name,
         "moderation-v1",
         slo={"objectives": [breakage.objective]},
-        rollout={"steps": [{"weight": 50}], "analysis": {"minRequests": 2000}, "watch": "1m"},
+        rollout={"steps": [{"weight": breakage.weight}], "analysis": {"minRequests": 2000}, "watch": "1m"},
     )
     deployment.apply()
     old = deployment.wait_ready(180)["stable"]["revision"]
     with (
         Follower(kubectl, name, space) as follower,
-        load_on(deployment, flaky_texts, breakage.rate) as load,
+        load_on(deployment, request.getfixturevalue(breakage.texts), breakage.rate) as load,
     ):
         deployment.change_uri(f"pvc://models/{breakage.uri}")
         status = until(
