@@ -48,7 +48,7 @@ def ask_grpc(url: str, name: str, texts: Sequence[str], seconds: float = 30.0) -
 def _readable(values: NDArray[np.generic]) -> NDArray[np.generic]:
     if values.dtype != np.object_:
         return values
-    return np.array([value.decode() for value in values.ravel()]).reshape(values.shape)
+    return np.array([value.decode() for value in values.ravel().tolist()]).reshape(values.shape)
 
 
 def ask_http(url: str, name: str, texts: Sequence[str], seconds: float = 30.0) -> Reply:
