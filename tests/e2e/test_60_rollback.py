@@ -18,7 +18,7 @@ from dev.load import Records
 from tests.e2e.support import described, load_on
 
 LIMIT_SECONDS = 10.0
-LATENCY_SECONDS = 0.1
+LATENCY_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def told(
         space,
         name,
         "moderation-v1",
+        engine={"runtime": "openvino", "precision": "fp32"},
         slo={"objectives": [breakage.objective]},
         rollout={"steps": [{"weight": breakage.weight}], "analysis": {"minRequests": 2000}, "watch": "1m"},
     )
