@@ -22,6 +22,8 @@ AFTER_SECONDS: Final = 5.0
 """How long the load goes on after a decision, so that a request to the wrong revision would be seen."""
 PROMOTING: Final = ({"weight": 10, "hold": "15s"}, {"weight": 50, "hold": "20s"})
 JUDGING: Final = ({"weight": 20, "hold": "30s"},)
+ONE_CANDIDATE: Final = {"runtime": "openvino", "precision": "fp32"}
+"""Trying all candidates of a model that is meant to be slow would take minutes."""
 
 Say = Callable[[str], None]
 
@@ -99,10 +101,15 @@ def roll_back(address: str, deployment: Deployment, uri: str, texts: Sequence[st
     Raises:
         LateError: it was not rejected, or a request still reached it afterwards.
     """
-    deployment.manifest["spec"]["rollout"]["steps"] = list(JUDGING)
+    spec = deployment.manifest["spec"]
+    spec["rollout"]["steps"] = list(JUDGING)
+    whole = spec["engine"]
+    spec["engine"] = {**whole, **ONE_CANDIDATE}
     limit = latency_limit(deployment)
     with _followed(deployment, say), _load(address, deployment, texts) as load:
-        say(f"model.uri becomes {uri}, which is too slow: {deployment.change_uri(uri).strip()}")
+        say(
+            f"model.uri becomes {uri}, which is too slow, with one engine to build: {deployment.change_uri(uri).strip()}"
+        )
 
         def rejection() -> dict[str, Any] | None:
             rejected = deployment.status().get("rejected", [])
@@ -121,6 +128,7 @@ def roll_back(address: str, deployment: Deployment, uri: str, texts: Sequence[st
         )
     if deployment.difference():
         raise LateError(f"the spec was changed: {deployment.difference()}")
+    spec["engine"] = whole
     return Rollback(canary, seconds, found["message"], failed(load.records()))
 
 
