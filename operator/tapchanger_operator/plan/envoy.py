@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tapchanger_operator.names import Owner, server
 from tapchanger_operator.plan.common import Manifest
-from tapchanger_operator.plan.envoy_tracing import tracing
+from tapchanger_operator.plan.envoy_tracing import tracing, without_trace_context
 from tapchanger_operator.settings import Settings
 from tapchanger_serving.contract import names as contract
 
@@ -22,6 +22,7 @@ ADMIN_PORT: Final = 9901
 _TYPE: Final = "type.googleapis.com/"
 _MONITORS: Final = f"{_TYPE}envoy.extensions.resource_monitors"
 _PROTOCOLS: Final = {"grpc": contract.GRPC_PORT, "http": contract.HTTP_PORT}
+_HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _REQUEST_TIMEOUT: Final = "60s"
 
 
@@ -137,6 +138,7 @@ def clusters(owner: Owner, revisions: Sequence[str], settings: Settings) -> list
         for protocol, port in _PROTOCOLS.items():
             cluster = _cluster(_cluster_name(protocol, revision), host, port, http2=protocol == "grpc")
             cluster["metadata"] = {"filter_metadata": {"tapchanger": {"revision": revision}}}
+            cluster["typed_extension_protocol_options"][_HTTP_OPTIONS]["http_filters"] = without_trace_context()
             cluster["outlier_detection"] = {
                 "enforcing_consecutive_5xx": 0,
                 "enforcing_success_rate": 0,
@@ -206,8 +208,8 @@ def _cluster(name: str, host: str, port: int, *, http2: bool, kind: str = "STRIC
             ]
         },
         "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            _HTTP_OPTIONS: {
+                "@type": f"{_TYPE}{_HTTP_OPTIONS}",
                 "explicit_http_config": explicit,
             }
         },

@@ -22,7 +22,7 @@ from tapchanger_serving.contract import names as contract
 DRAIN_SECONDS = 15
 """How long a pod goes on serving after it has left the Service, so that every router has noticed."""
 TRACE_RATE = 10
-"""One in so many requests that come without a `traceparent` gets Triton's spans; the router gives one to all of its own."""
+"""One in so many requests gets Triton's own spans; the router's spans, which decide, are complete."""
 _PASSED_ON = (
     "nodeSelector", "tolerations", "imagePullSecrets", "serviceAccountName", "priorityClassName", "runtimeClassName",
 )  # fmt: skip

@@ -46,6 +46,7 @@ class Upstream:
     http_port: int
     grpc_port: int
     requests: int = 0
+    headers: list[dict[str, str]] = field(default_factory=list)
     held: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -58,10 +59,12 @@ class Upstream:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async def http(request: web.Request) -> web.Response:
+            self.headers.append({name.lower(): value for name, value in request.headers.items()})
             await self._answer(request.path == "/slow")
             return web.Response(text=self.revision)
 
-        async def infer(request: bytes, _context: Any) -> bytes:
+        async def infer(request: bytes, context: Any) -> bytes:
+            self.headers.append(dict(context.invocation_metadata()))
             await self._answer(request == b"slow")
             return self.revision.encode()
 
@@ -284,6 +287,21 @@ async def test_answers_name_their_revision_on_http_and_grpc(start: Start) -> Non
             assert headers[contract.REVISION_HEADER] == answer.decode()
             seen.add(answer.decode())
     assert seen == {STABLE, CANARY}
+
+
+async def test_servers_never_see_a_trace_context(start: Start) -> None:
+    router = await start({STABLE: 100})
+    given = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "team=1", "x-team": "trust"}
+    async with router.session.get(router.http, headers=given) as answer:
+        assert answer.status == 200
+    async with grpc.aio.insecure_channel(router.grpc) as channel:
+        call = channel.unary_unary(_METHOD, request_serializer=None, response_deserializer=None)
+        assert await call(b"text", metadata=tuple(given.items())) == STABLE.encode()
+    seen = router.upstreams[STABLE].headers
+    assert len(seen) == 2
+    for headers in seen:
+        assert headers["x-team"] == "trust"
+        assert not {"traceparent", "tracestate"} & set(headers)
 
 
 async def test_weights_are_followed_and_a_reload_fails_no_request(start: Start) -> None:
