@@ -118,7 +118,7 @@ RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
          && rm -rf python_backend_stubs /wheel; \
        fi
 
-# ---- Server: Triton with its Python backend, our backends and the CPU engines.
+# ---- Server: Triton with its Python backend, our backends, the CPU engines, and the launcher on the path as tritonserver.
 FROM ${SERVER_BASE} AS server
 ARG TRITON_SOURCE
 RUN --mount=type=cache,target=/var/cache/apt \
@@ -132,7 +132,7 @@ RUN --mount=type=cache,target=/var/cache/apt \
     && echo 'tapchanger:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd \
     && echo 'tapchanger:x:65532:' >> /etc/group
 ENV HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/opt/tapchanger \
-    PATH=/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    PATH=/opt/tapchanger/tapchanger_serving/launcher/bin:/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 COPY requirements/server.txt /requirements/
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
     --mount=type=cache,target=/root/.cache \
@@ -143,6 +143,7 @@ COPY serving/tapchanger_serving/contract /opt/tapchanger/tapchanger_serving/cont
 COPY serving/tapchanger_serving/engines /opt/tapchanger/tapchanger_serving/engines
 COPY serving/tapchanger_serving/repository /opt/tapchanger/tapchanger_serving/repository
 COPY serving/tapchanger_serving/backends /opt/tapchanger/tapchanger_serving/backends
+COPY serving/tapchanger_serving/launcher /opt/tapchanger/tapchanger_serving/launcher
 # Triton's stub ignores PYTHONPATH. Backends that the image already has (NVIDIA's native ones) are kept.
 RUN echo /opt/tapchanger > "$(python3 -c 'import site; print(site.getsitepackages()[0])')/tapchanger.pth" \
     && python3 -m compileall -q /opt/tapchanger \

@@ -35,6 +35,7 @@ TARGETS = {
                 f"{SERVING}/engines",
                 f"{SERVING}/repository",
                 f"{SERVING}/backends",
+                f"{SERVING}/launcher",
             ),
         ),
         Target("router", (*COMMON, "requirements/router.txt")),
