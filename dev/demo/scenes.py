@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ BUILD_SECONDS: Final = 600.0
 CANARY_SECONDS: Final = 400.0
 AFTER_SECONDS: Final = 5.0
 """How long the load goes on after a decision, so that a request to the wrong revision would be seen."""
-PROMOTING: Final = ({"weight": 10, "hold": "15s"}, {"weight": 50, "hold": "20s"})
+PROMOTING: Final = ({"weight": 5, "hold": "20s"}, {"weight": 20, "hold": "40s"})
 JUDGING: Final = ({"weight": 20, "hold": "30s"},)
 ONE_CANDIDATE: Final = {"runtime": "openvino", "precision": "fp32"}
 """Trying all candidates of a model that is meant to be slow would take minutes."""
+
+FIGURES_SECONDS: Final = 5.0
+"""How often a sentence is told again of which only the figures have changed."""
 
 Say = Callable[[str], None]
 
@@ -149,9 +153,15 @@ def _followed(deployment: Deployment, say: Say) -> contextlib.AbstractContextMan
     return Follower(deployment.kubectl, deployment.name, deployment.namespace, told=_teller(say))
 
 
-def _teller(say: Say) -> Callable[[Seen], None]:
+def _teller(say: Say, clock: Callable[[], float] = time.monotonic) -> Callable[[Seen], None]:
+    """Tells sentences; those that differ from the last by their figures only, now and then."""
+    last = ("", 0.0)
+
     def tell(seen: Seen) -> None:
-        if seen.message:
+        nonlocal last
+        words, now = re.sub(r"\d+(\.\d+)?", "#", seen.message), clock()
+        if seen.message and (words != last[0] or now - last[1] >= FIGURES_SECONDS):
+            last = (words, now)
             say(f"status: {seen.message}")
 
     return tell
