@@ -153,7 +153,8 @@ def _canary_sentence(situation: Situation) -> str:
         return f"canary {canary.revision} is starting" + (f": {trouble}" if trouble else "")
     elapsed = snapshot.now - unix(canary.step_started_at) if canary.step_started_at else 0
     steps = len(snapshot.spec.rollout.steps)
-    verdict = f": {situation.analysis.message}" if situation.analysis else ""
+    analysis = situation.analysis if situation.analysis and situation.analysis.revision == canary.revision else None
+    verdict = f": {analysis.message}" if analysis else ""
     paused = ", paused" if canary.paused else ""
     rounded = 10 * int(elapsed // 10)
     return f"canary {canary.revision} at {canary.weight} % (step {canary.step + 1} of {steps}, {rounded} s{paused}){verdict}"
