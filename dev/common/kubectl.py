@@ -64,9 +64,11 @@ class Kubectl:
         """A merge patch."""
         self("patch", kind, name, *_in(namespace), "--type=merge", "--patch", json.dumps(change))
 
-    def delete(self, kind: str, name: str, namespace: str | None = None, *, seconds: float = 120.0) -> None:
-        """Deletes an object and waits until it is gone; one that is not there counts as gone."""
-        flags = ["--ignore-not-found", "--wait=true", f"--timeout={seconds:.0f}s"]
+    def delete(
+        self, kind: str, name: str, namespace: str | None = None, *, seconds: float = 120.0, wait: bool = True
+    ) -> None:
+        """Deletes an object and waits until it is gone, unless told otherwise; one that is not there counts as gone."""
+        flags = ["--ignore-not-found", f"--wait={str(wait).lower()}", f"--timeout={seconds:.0f}s"]
         self("delete", kind, name, *_in(namespace), *flags, seconds=seconds + 10)
 
     def changes(self, kind: str, name: str, namespace: str) -> tuple[subprocess.Popen[str], Iterator[Object]]:

@@ -104,10 +104,10 @@ def namespace_with_models(stack: Stack, namespace: str) -> None:
     )
 
 
-def remove_namespace(stack: Stack, namespace: str) -> None:
-    """Deletes what :func:`namespace_with_models` made, and waits until it is gone."""
-    stack.kubectl.delete("namespace", namespace)
-    stack.kubectl.delete("persistentvolume", f"{CLAIM}-{namespace}")
+def remove_namespace(stack: Stack, namespace: str, *, wait: bool = True) -> None:
+    """Deletes what :func:`namespace_with_models` made, and waits until it is gone unless told otherwise."""
+    stack.kubectl.delete("namespace", namespace, wait=wait)
+    stack.kubectl.delete("persistentvolume", f"{CLAIM}-{namespace}", wait=wait)
 
 
 def _models_volume(namespace: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,7 +16,9 @@ from dev.common.follow import Follower
 from dev.common.kubectl import Kubectl, picture
 from dev.common.stack import Stack
 from dev.fixtures.flaky import TRIGGER
-from tests.e2e.support import NAMESPACE, described
+from tests.e2e.support import NAMESPACE, NEEDED, ONE_CANDIDATE, First, Make, described
+
+LEAVING = f"{NAMESPACE}-leaving"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,7 +66,7 @@ def space(stack: Stack) -> Iterator[str]:
     """The shared namespace, with the claim `models`."""
     stacks.namespace_with_models(stack, NAMESPACE)
     yield NAMESPACE
-    stacks.remove_namespace(stack, NAMESPACE)
+    stacks.remove_namespace(stack, NAMESPACE, wait=False)
 
 
 @pytest.fixture(scope="session")
@@ -87,9 +89,6 @@ def flaky_texts(texts: list[str]) -> list[str]:
     return [f"{text} {TRIGGER}" if index % 10 == 9 else text for index, text in enumerate(texts)]
 
 
-Make = Callable[..., Deployment]
-
-
 @pytest.fixture
 def make(kubectl: Kubectl, space: str) -> Iterator[Make]:
     """Makes deployments that go with the test."""
@@ -105,7 +104,7 @@ def make(kubectl: Kubectl, space: str) -> Iterator[Make]:
 
 
 @pytest.fixture(scope="session")
-def moderation(kubectl: Kubectl, space: str) -> Iterator[tuple[Deployment, list[str]]]:
+def moderation(kubectl: Kubectl, space: str) -> First:
     """The first model, serving for the whole session, and each sentence that it told on its way there.
 
     It keeps the engine of moderation-v1 for all tests that start from it.
@@ -115,8 +114,34 @@ def moderation(kubectl: Kubectl, space: str) -> Iterator[tuple[Deployment, list[
     with Follower(kubectl, "moderation", space) as follower:
         deployment.wait_ready(400)
         time.sleep(1.0)
-    yield deployment, follower.messages()
-    kubectl.delete("tdep", "moderation", space)
+    return deployment, follower.messages()
+
+
+@pytest.fixture(scope="session")
+def begun(kubectl: Kubectl, space: str, moderation: First) -> dict[str, Deployment]:
+    """Deployments that hold the other engines. They are being built; nobody waits for them yet."""
+    made = {name: described(kubectl, space, name, one.uri, **one.spec) for name, one in NEEDED.items()}
+    for deployment in made.values():
+        deployment.apply()
+    return made
+
+
+@pytest.fixture(scope="session")
+def engines(begun: dict[str, Deployment]) -> dict[str, Deployment]:
+    """The same, all of them serving: from here on nothing is built by the side."""
+    for deployment in begun.values():
+        deployment.wait_ready(600)
+    return begun
+
+
+@pytest.fixture(scope="session")
+def leaving(stack: Stack, moderation: First) -> Iterator[Deployment]:
+    """The only deployment of a namespace of its own, begun early, so that its end can be tested without waiting for it."""
+    stacks.namespace_with_models(stack, LEAVING)
+    deployment = described(stack.kubectl, LEAVING, "gone", "moderation-v1", engine=ONE_CANDIDATE)
+    deployment.apply()
+    yield deployment
+    stacks.remove_namespace(stack, LEAVING)
 
 
 @pytest.fixture(scope="session")

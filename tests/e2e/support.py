@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from dev.common.deployment import Deployment
@@ -10,6 +12,11 @@ from dev.load import Load, Plan
 
 NAMESPACE = "e2e"
 """Where most tests have their deployments: builds belong to a namespace, so that one for each test would build all anew."""
+
+First = tuple[Deployment, list[str]]
+"""The first model's deployment, and each sentence that it told on its way to serving."""
+Make = Callable[..., Deployment]
+"""Describes a deployment, as :func:`described` does, that goes with the test."""
 
 SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}}
 
@@ -29,6 +36,27 @@ def described(kubectl: Kubectl, namespace: str, name: str, uri: str, **spec: Any
         },
     }
     return Deployment(kubectl, manifest)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """A deployment that keeps an engine for all tests that need it."""
+
+    uri: str
+    spec: dict[str, Any] = field(default_factory=dict)
+
+
+ONE_CANDIDATE = {"runtime": "openvino", "precision": "fp32"}
+"""Quick to build, where it does not matter which engine serves."""
+
+NEEDED = {
+    "embedding": Needed("minilm", {"task": "feature-extraction", "engine": {"runtime": "openvino"}}),
+    "next": Needed("moderation-v2"),
+    "plain": Needed("moderation-v1", {"engine": ONE_CANDIDATE}),
+    "flaky": Needed("moderation-flaky", {"engine": ONE_CANDIDATE}),
+    "slow": Needed("moderation-slow", {"engine": ONE_CANDIDATE}),
+}
+"""Built side by side while the first tests run, by the names of their deployments."""
 
 
 def load_on(deployment: Deployment, texts: list[str], rate: float = 20.0) -> Load:

@@ -14,14 +14,15 @@ from dev.common.deployment import Deployment
 from dev.common.inference import GrpcClient, Reply, ask_http
 from dev.common.kubectl import Kubectl
 from dev.common.stack import Stack
-from tests.e2e.support import described, report
+from tests.e2e.support import First, report
 
 MAX_TOKENS = 256
 BATCH = 25
 
 
 @pytest.fixture(scope="module")
-def client(moderation: tuple[Deployment, list[str]]) -> Iterator[GrpcClient]:
+def client(moderation: First, begun: dict[str, Deployment], leaving: Deployment) -> Iterator[GrpcClient]:
+    """A connection to the first model. All that later tests need is begun by now."""
     with GrpcClient(moderation[0].address()[0]) as opened:
         yield opened
 
@@ -50,7 +51,7 @@ def in_batches(texts: list[str], ask: Callable[[list[str]], Reply]) -> dict[str,
 
 @pytest.mark.parametrize("protocol", ["gRPC", "HTTP"])
 def test_labels_agree_with_pytorch_on_a_thousand_texts(
-    moderation: tuple[Deployment, list[str]],
+    moderation: First,
     client: GrpcClient,
     kubectl: Kubectl,
     texts: list[str],
@@ -78,7 +79,7 @@ def test_labels_agree_with_pytorch_on_a_thousand_texts(
 
 
 def test_the_answer_has_label_score_and_scores_and_names_its_revision(
-    moderation: tuple[Deployment, list[str]], client: GrpcClient, texts: list[str]
+    moderation: First, client: GrpcClient, texts: list[str]
 ) -> None:
     deployment, _ = moderation
     for reply in (client.ask("moderation", texts[:3]), ask_http(deployment.address()[1], "moderation", texts[:3])):
@@ -113,18 +114,45 @@ def test_a_client_that_tokenizes_itself_gets_the_same_answer_from_the_raw_engine
     assert np.allclose(scores, client.ask("moderation", texts[:4]).outputs["scores"], atol=0.02)
 
 
+def test_every_phase_of_the_first_build_was_told_in_words(moderation: First) -> None:
+    _, told = moderation
+    text = "\n".join(told)
+    later = told[1:] if told and not told[0] else told
+    assert all(later), f"a phase without a sentence: {told}"
+    for phase in (
+        "reading pvc://models/moderation-v1",
+        "recording PyTorch's answers",
+        "measuring the candidates",
+        "servers of .* are starting",
+        "serves all requests",
+    ):
+        assert re.search(phase, text), f"{phase!r} was never told:\n{text}"
+
+
+def test_get_and_describe_tell_how_it_is(moderation: First, kubectl: Kubectl) -> None:
+    deployment, _ = moderation
+    table = kubectl("get", "tdep", "moderation", "-n", deployment.namespace)
+    header, row = table.splitlines()
+    for column in ("READY", "STABLE", "CANARY", "WEIGHT", "P99", "DRIFT", "AGE"):
+        assert column in header
+    assert "serves all requests" in row
+    assert deployment.status()["stable"]["revision"] in row
+    described = kubectl("describe", "tdep", "moderation", "-n", deployment.namespace)
+    for part in ("Ready", "Built", "Serving", "Progressing", "times PyTorch", "Events:"):
+        assert part in described
+    builds = kubectl("get", "eb", "-n", deployment.namespace)
+    assert "Ready" in builds
+    assert re.search(r"\d\.\d\dx", builds)
+
+
 def test_embeddings_point_where_pytorchs_do(
-    stack: Stack, kubectl: Kubectl, space: str, texts: list[str], words: Callable[[str], None]
+    stack: Stack, kubectl: Kubectl, begun: dict[str, Deployment], texts: list[str], words: Callable[[str], None]
 ) -> None:
-    deployment = described(kubectl, space, "embedding", "minilm", task="feature-extraction")
-    deployment.apply()
-    try:
-        deployment.wait_ready(400)
-        with GrpcClient(deployment.address()[0]) as client:
-            answers = in_batches(texts, lambda batch: client.ask("embedding", batch))["embedding"]
-        chosen = report(kubectl, deployment)["chosen"]
-    finally:
-        kubectl.delete("tdep", "embedding", space)
+    deployment = begun["embedding"]
+    deployment.wait_ready(600)
+    with GrpcClient(deployment.address()[0]) as client:
+        answers = in_batches(texts, lambda batch: client.ask("embedding", batch))["embedding"]
+    chosen = report(kubectl, deployment)["chosen"]
     reference = embeddings(stack, texts)
     assert answers.shape == reference.shape == (len(texts), 384)
     norms = np.linalg.norm(answers, axis=-1) * np.linalg.norm(reference, axis=-1)
@@ -149,34 +177,3 @@ def embeddings(stack: Stack, texts: list[str]) -> np.ndarray:
             states, mask = model(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
             rows.append(((states * mask).sum(1) / mask.sum(1)).numpy())
     return np.concatenate(rows)
-
-
-def test_every_phase_of_the_first_build_was_told_in_words(moderation: tuple[Deployment, list[str]]) -> None:
-    _, told = moderation
-    text = "\n".join(told)
-    later = told[1:] if told and not told[0] else told
-    assert all(later), f"a phase without a sentence: {told}"
-    for phase in (
-        "reading pvc://models/moderation-v1",
-        "recording PyTorch's answers",
-        "measuring the candidates",
-        "servers of .* are starting",
-        "serves all requests",
-    ):
-        assert re.search(phase, text), f"{phase!r} was never told:\n{text}"
-
-
-def test_get_and_describe_tell_how_it_is(moderation: tuple[Deployment, list[str]], kubectl: Kubectl) -> None:
-    deployment, _ = moderation
-    table = kubectl("get", "tdep", "moderation", "-n", deployment.namespace)
-    header, row = table.splitlines()
-    for column in ("READY", "STABLE", "CANARY", "WEIGHT", "P99", "DRIFT", "AGE"):
-        assert column in header
-    assert "serves all requests" in row
-    assert deployment.status()["stable"]["revision"] in row
-    described = kubectl("describe", "tdep", "moderation", "-n", deployment.namespace)
-    for part in ("Ready", "Built", "Serving", "Progressing", "times PyTorch", "Events:"):
-        assert part in described
-    builds = kubectl("get", "eb", "-n", deployment.namespace)
-    assert "Ready" in builds
-    assert re.search(r"\d\.\d\dx", builds)

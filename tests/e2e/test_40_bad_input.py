@@ -11,8 +11,7 @@ import pytest
 
 from dev.common.deployment import Deployment
 from dev.common.kubectl import Kubectl, condition
-from tests.e2e.conftest import Make
-from tests.e2e.support import SMALL, described
+from tests.e2e.support import ONE_CANDIDATE, SMALL, Make, described
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ BAD = (
         "moderation-v1",
         "GateFailed",
         ("accuracy", "0.9999"),
-        {"engine": {"gates": {"evaluation": EVALUATION}}},
+        {"engine": {**ONE_CANDIDATE, "gates": {"evaluation": EVALUATION}}},
     ),
 )
 
@@ -60,7 +59,7 @@ def bad(kubectl: Kubectl, space: str) -> Iterator[dict[str, Deployment]]:
 
 
 @pytest.fixture(scope="module")
-def alone(kubectl: Kubectl, space: str, moderation: tuple[Deployment, list[str]]) -> float:
+def alone(kubectl: Kubectl, space: str, engines: dict[str, Deployment]) -> float:
     """Seconds until a deployment of a known engine is ready while nothing else is going on."""
     return seconds_to_ready(described(kubectl, space, "alone", "moderation-v1"))
 

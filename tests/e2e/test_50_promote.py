@@ -9,20 +9,19 @@ from dev.common.deployment import Deployment
 from dev.common.follow import Follower, stages
 from dev.common.kubectl import Kubectl, condition
 from dev.common.traffic import failed, shares
-from tests.e2e.conftest import Make
-from tests.e2e.support import load_on
+from tests.e2e.support import Make, load_on
 
 RATE = 20.0
-STEPS = [{"weight": 5, "hold": "22s"}, {"weight": 25, "hold": "80s"}]
+STEPS = [{"weight": 5, "hold": "22s"}, {"weight": 20, "hold": "69s"}]
 """Each is held so long that the standard error of its share at 20 requests a second is at most 1.1 points: with n requests it is
-sqrt(w (1 - w) / n), which takes 390 requests at 5 % and 1,550 at 25 %, and the share's first two seconds are not counted."""
+sqrt(w (1 - w) / n), which takes 393 requests at 5 % and 1,322 at 20 %, and the share's first two seconds are not counted."""
 TOLERANCE = 3.0
 LARGEST_ERROR = 1.1
 
 
 def test_a_new_model_is_promoted_without_a_failed_request(
     kubectl: Kubectl,
-    moderation: tuple[Deployment, list[str]],
+    engines: dict[str, Deployment],
     make: Make,
     space: str,
     texts: list[str],
@@ -69,7 +68,7 @@ def test_a_new_model_is_promoted_without_a_failed_request(
     for phrase in (
         f"canary {new} is starting",
         f"canary {new} at 5 %",
-        f"canary {new} at 25 %",
+        f"canary {new} at 20 %",
         f"{new} serves all requests",
     ):
         assert phrase in told, told

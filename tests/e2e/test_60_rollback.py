@@ -15,7 +15,7 @@ from dev.common.kubectl import Kubectl, condition
 from dev.common.traffic import Answer, failed, rollback_seconds
 from dev.common.waiting import until
 from dev.load import Records
-from tests.e2e.support import described, load_on
+from tests.e2e.support import ONE_CANDIDATE, described, load_on
 
 LIMIT_SECONDS = 10.0
 LATENCY_SECONDS = 0.05
@@ -65,7 +65,7 @@ class Told:
 def told(
     request: pytest.FixtureRequest,
     kubectl: Kubectl,
-    moderation: tuple[Deployment, list[str]],
+    engines: dict[str, Deployment],
     space: str,
 ) -> Iterator[Told]:
     breakage = BREAKAGES[request.param]
@@ -75,7 +75,7 @@ def told(
         space,
         name,
         "moderation-v1",
-        engine={"runtime": "openvino", "precision": "fp32"},
+        engine=ONE_CANDIDATE,
         slo={"objectives": [breakage.objective]},
         rollout={"steps": [{"weight": breakage.weight}], "analysis": {"minRequests": 2000}, "watch": "1m"},
     )
@@ -140,7 +140,7 @@ def test_the_same_content_is_not_tried_again(told: Told, kubectl: Kubectl) -> No
     deployment.manifest["spec"]["rollout"] = changed
     deployment.apply()
     until("the operator to see the change", deployment.status, 30)
-    ends = time.monotonic() + 12
+    ends = time.monotonic() + 8
     while time.monotonic() < ends:
         status = deployment.status()
         assert "canary" not in status, status.get("canary")
@@ -151,6 +151,7 @@ def test_the_same_content_is_not_tried_again(told: Told, kubectl: Kubectl) -> No
 def test_a_further_change_is_tried(told: Told) -> None:
     deployment = told.deployment
     deployment.manifest["spec"]["rollout"] = {"steps": []}
+    deployment.manifest["spec"]["engine"] = {}
     deployment.change_uri("pvc://models/moderation-v2")
     status = deployment.wait_ready(400)
     assert status["stable"]["revision"] not in (told.old, told.canary)

@@ -17,8 +17,7 @@ from dev.common.kubectl import Kubectl
 from dev.common.stack import SYSTEM
 from dev.common.traffic import failed
 from dev.common.waiting import until
-from tests.e2e.conftest import Make
-from tests.e2e.support import load_on
+from tests.e2e.support import First, Make, load_on
 
 OPERATOR = "app.kubernetes.io/component=operator"
 KILLS = 10
@@ -81,7 +80,7 @@ def wait_for_work(kubectl: Kubectl) -> None:
 
 def test_killing_the_operator_during_a_canary_costs_nothing_but_time(
     kubectl: Kubectl,
-    moderation: tuple[Deployment, list[str]],
+    engines: dict[str, Deployment],
     make: Make,
     space: str,
     texts: list[str],
@@ -143,7 +142,7 @@ def without_control_plane(kubectl: Kubectl) -> Iterator[None]:
 
 
 def test_traffic_flows_and_routers_start_without_the_control_plane(
-    kubectl: Kubectl, moderation: tuple[Deployment, list[str]], without_control_plane: None, texts: list[str]
+    kubectl: Kubectl, moderation: First, without_control_plane: None, texts: list[str]
 ) -> None:
     deployment, _ = moderation
     routers = "tapchanger.dev/deployment=moderation,app.kubernetes.io/component=router"

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from dev.common.deployment import Deployment
 from dev.common.inference import GrpcClient
 from dev.common.kubectl import Kubectl, Object
 from dev.common.stack import SYSTEM
+from tests.e2e.support import First
 
 SECRET = "the quick brown canary sang of number 4711 in the tap changer's house"
 COMPONENTS = {"operator", "observer", "router", "server", "build"}
 
 
 @pytest.fixture(scope="module")
-def pods(kubectl: Kubectl, moderation: tuple[Deployment, list[str]], space: str) -> list[Object]:
+def pods(kubectl: Kubectl, moderation: First, space: str) -> list[Object]:
     """All pods of tapchanger, finished builds included."""
     return [*kubectl.items("pods", SYSTEM), *kubectl.items("pods", space)]
 
@@ -73,7 +73,7 @@ def test_the_pods_of_a_model_meet_the_restricted_standard(kubectl: Kubectl, spac
 
 
 def test_no_log_holds_what_users_sent(
-    kubectl: Kubectl, moderation: tuple[Deployment, list[str]], pods: list[Object], texts: list[str]
+    kubectl: Kubectl, moderation: First, pods: list[Object], texts: list[str]
 ) -> None:
     deployment, _ = moderation
     with GrpcClient(deployment.address()[0]) as client:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from dev.common import stack as stacks
 from dev.common.deployment import Deployment
 from dev.common.kubectl import Kubectl, listed_kinds
-from dev.common.stack import Stack
 from dev.common.waiting import until
-from tests.e2e.conftest import Make
-from tests.e2e.support import described
-
-PLACE = "e2e-delete"
+from tests.e2e.support import First, Make
 
 
 def objects(kubectl: Kubectl, namespace: str) -> set[str]:
@@ -25,24 +17,13 @@ def objects(kubectl: Kubectl, namespace: str) -> set[str]:
     return {f"{item['kind']}/{item['metadata']['name']}" for item in items} - everywhere
 
 
-@pytest.fixture
-def place(stack: Stack) -> Iterator[str]:
-    stacks.namespace_with_models(stack, PLACE)
-    yield PLACE
-    stacks.remove_namespace(stack, PLACE)
-
-
-def test_the_last_deployment_of_a_namespace_leaves_nothing(kubectl: Kubectl, stack: Stack, place: str) -> None:
-    assert objects(kubectl, place) == set()
-    deployment = described(
-        kubectl, place, "gone", "moderation-v1", engine={"runtime": "onnxruntime", "precision": "fp32"}
-    )
-    deployment.apply()
-    deployment.wait_ready(300)
+def test_the_last_deployment_of_a_namespace_leaves_nothing(kubectl: Kubectl, leaving: Deployment) -> None:
+    place = leaving.namespace
+    leaving.wait_ready(300)
     made = {entry.split("/")[0] for entry in objects(kubectl, place)}
     kinds = {"Deployment", "Service", "ConfigMap", "ControllerRevision", "EngineBuild", "PersistentVolumeClaim", "Pod"}
     assert kinds <= made, made
-    kubectl.delete("tdep", "gone", place)
+    kubectl.delete("tdep", leaving.name, place)
     left: set[str] = set()
 
     def empty() -> bool:
@@ -53,9 +34,7 @@ def test_the_last_deployment_of_a_namespace_leaves_nothing(kubectl: Kubectl, sta
     until("everything to be gone", empty, 120, every=2.0, last=lambda: f"left: {sorted(left)}")
 
 
-def test_a_build_that_another_needs_stays(
-    kubectl: Kubectl, moderation: tuple[Deployment, list[str]], make: Make, space: str
-) -> None:
+def test_a_build_that_another_needs_stays(kubectl: Kubectl, moderation: First, make: Make, space: str) -> None:
     first, _ = moderation
     build = first.status()["target"]["build"]
     other = make("leaving", "moderation-v1")
