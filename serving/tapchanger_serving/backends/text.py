@@ -10,6 +10,7 @@ import triton_python_backend_utils as pb_utils
 
 from tapchanger_serving.backends import log, place
 from tapchanger_serving.backends.batch import Refusal, Texts, answer_each, read_texts, where
+from tapchanger_serving.backends.tracing import Traced, Tracer, headers
 from tapchanger_serving.contract import names
 from tapchanger_serving.engines.answers import Answers, TextModel
 
@@ -22,6 +23,7 @@ class TritonPythonModel:
         started = time.monotonic()
         artifact, folder = place.read(arguments)
         self._model = TextModel.open(artifact, folder)
+        self._tracer = Tracer.from_environment(arguments["model_name"])
         self._seen: set[str] = set()
         log.write(
             "info",
@@ -35,16 +37,19 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request; a request that fails doesn't touch the others."""
+        begin = time.time_ns()
         read = [_read(request) for request in requests]
-        answers = iter(answer_each(self._model, [texts for texts in read if isinstance(texts, Texts)], self._failed))
-        return [
-            _respond(request, next(answers) if isinstance(texts, Texts) else texts)
-            for request, texts in zip(requests, read, strict=True)
-        ]
+        answered = iter(answer_each(self._model, [texts for texts in read if isinstance(texts, Texts)], self._failed))
+        answers = [next(answered) if isinstance(texts, Texts) else texts for texts in read]
+        if self._tracer:
+            self._tracer.record(map(_traced, requests, answers), begin, time.time_ns())
+        return [_respond(request, answer) for request, answer in zip(requests, answers, strict=True)]
 
     def finalize(self) -> None:
-        """Frees the engine."""
+        """Frees the engine and sends the last spans."""
         self._model.close()
+        if self._tracer:
+            self._tracer.flush()
 
     def _failed(self, error: BaseException) -> None:
         place_of_error = where(error)
@@ -64,6 +69,10 @@ def _read(request: Any) -> Texts | Refusal:
         return Texts(texts)
     pairs = read_texts(second.as_numpy(), names.TEXT_PAIR)
     return pairs if isinstance(pairs, Refusal) else Texts(texts, pairs)
+
+
+def _traced(request: Any, answer: Answers | Refusal) -> Traced:
+    return Traced(headers(request.parameters()), failed=isinstance(answer, Refusal) and not answer.client)
 
 
 def _respond(request: Any, answer: Answers | Refusal) -> Any:

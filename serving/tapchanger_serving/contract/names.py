@@ -36,6 +36,10 @@ HIDDEN: Final = "hidden"
 
 REVISION_HEADER: Final = "x-tapchanger-revision"
 """Response header (gRPC: initial metadata) that names the revision which answered."""
+REQUEST_START_HEADER: Final = "x-request-start"
+"""Request header `t=SECONDS.FRACTION` from router to server: when the router got the request. Waiting is counted from it."""
+TRACEPARENT_HEADER: Final = "traceparent"
+"""Request header with the W3C trace context: the server's spans become children of the router's."""
 
 # Span and resource attributes.
 ATTR_NAMESPACE: Final = "tapchanger.namespace"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,33 +10,21 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from tapchanger_serving.backends import log
-from tapchanger_serving.launcher.arguments import redirect_traces
+from tapchanger_serving.launcher.arguments import translate
 from tapchanger_serving.launcher.processes import stubs
-from tapchanger_serving.launcher.relay import Relay
 
 SERVER = "/opt/tritonserver/bin/tritonserver"
 LOOK_SECONDS = 1.0
 """How often the models' processes are looked at."""
 KILL_SECONDS = 3.0
 """How long a server that lost a process gets to end; it would wait for that process in vain."""
-FLUSH_SECONDS = 2.0
 
 
 def main(arguments: Sequence[str] | None = None, server: str = SERVER) -> int:
     """Runs tritonserver until it ends; returns its exit code, or 1 when one of its models' processes died."""
-    relays: list[Relay] = []
-
-    def relay(target: str) -> str:
-        relays.append(Relay(target))
-        relays[-1].start()
-        return f"http://127.0.0.1:{relays[-1].port}/v1/traces"
-
-    given = redirect_traces(sys.argv[1:] if arguments is None else arguments, relay)
-    child = subprocess.Popen([server, *given])
-    code = watch(child, lambda: stubs(child.pid))
-    for started in relays:
-        started.stop(FLUSH_SECONDS)
-    return code
+    launch = translate(sys.argv[1:] if arguments is None else arguments)
+    child = subprocess.Popen([server, *launch.arguments], env={**os.environ, **launch.environment})
+    return watch(child, lambda: stubs(child.pid))
 
 
 def watch(child: subprocess.Popen[bytes], living: Callable[[], frozenset[int]]) -> int:

@@ -1,4 +1,4 @@
-"""The server outlives its trace receiver, and a container whose model died does not go on as if it were ready."""
+"""Triton's own tracer is never on, and a container whose model died does not go on as if it were ready."""
 
 from __future__ import annotations
 
@@ -6,150 +6,49 @@ import json
 import signal
 import subprocess
 import sys
-import threading
-import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tapchanger_serving.launcher.__main__ import watch
-from tapchanger_serving.launcher.arguments import redirect_traces
+from tapchanger_serving.launcher.arguments import translate
 from tapchanger_serving.launcher.processes import stubs
-from tapchanger_serving.launcher.relay import Backlog, Batch, Relay
 
-TRACES = "http://observer:4318/v1/traces"
-
-
-def test_only_the_receivers_address_is_redirected() -> None:
-    given = [
-        "--http-port=8000",
-        f"--trace-config=opentelemetry,url={TRACES}",
-        "--trace-config",
-        f"opentelemetry,url={TRACES}",
-    ]
-    given.append("--trace-config=opentelemetry,resource=a=opentelemetry,url=b")
-    asked: list[str] = []
-
-    def relay(url: str) -> str:
-        asked.append(url)
-        return "local"
-
-    changed = redirect_traces(given, relay)
-    assert asked == [TRACES, TRACES]
-    assert changed[1] == "--trace-config=opentelemetry,url=local"
-    assert changed[3] == "opentelemetry,url=local"
-    assert [changed[0], changed[2], changed[4]] == [given[0], given[2], given[4]]
+URL = "http://observer:4318/v1/traces"
+TRACED = [
+    "--trace-config=mode=opentelemetry",
+    "--trace-config",
+    "rate=10",
+    f"--trace-config=opentelemetry,url={URL}",
+    "--trace-config=opentelemetry,resource=tapchanger.deployment=moderation",
+    "--trace-config=opentelemetry,resource=tapchanger.revision=a,b=c",
+]
 
 
-def test_without_traces_nothing_is_changed() -> None:
-    assert redirect_traces(["--http-port=8000"], pytest.fail) == ["--http-port=8000"]
-
-
-def test_a_full_backlog_drops_the_oldest() -> None:
-    backlog = Backlog(limit=10)
-    batches = [Batch(bytes([number]) * 4, "application/json") for number in range(3)]
-    for batch in batches:
-        backlog.put(batch)
-    assert backlog.dropped == 1
-    assert backlog.first() is batches[1]
-    backlog.remove(batches[0])
-    assert backlog.first() is batches[1]
-    backlog.remove(batches[1])
-    assert backlog.first() is batches[2]
-
-
-def test_a_batch_too_large_for_the_backlog_is_dropped() -> None:
-    backlog = Backlog(limit=3)
-    backlog.put(Batch(b"long", "application/json"))
-    assert backlog.first(timeout=0) is None
-
-
-class Receiver:
-    """A trace receiver that answers with `status` and keeps what it got."""
-
-    def __init__(self) -> None:
-        self.got: list[bytes] = []
-        self.status = 200
-        self.arrived = threading.Event()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(receiver.status)
-                self.end_headers()
-                if receiver.status == 200:
-                    receiver.got.append(body)
-                receiver.arrived.set()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    started = Receiver()
-    yield started
-    started.server.shutdown()
-    started.server.server_close()
-
-
-def export(relay: Relay, body: bytes) -> int:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{relay.port}/v1/traces", body, {"Content-Type": "application/json"}
+def test_tracing_becomes_the_environment_of_our_own_tracer_and_never_tritons() -> None:
+    launch = translate(["--http-port=8000", *TRACED, "--grpc-port", "8001"])
+    assert launch.arguments[:3] == ("--http-port=8000", "--grpc-port", "8001")
+    assert not any("trace" in argument for argument in launch.arguments[:3])
+    assert launch.environment["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == URL
+    assert launch.environment["OTEL_TRACES_SAMPLER_ARG"] == "0.1"
+    assert launch.environment["OTEL_RESOURCE_ATTRIBUTES"] == (
+        "tapchanger.deployment=moderation,tapchanger.revision=a%2Cb%3Dc"
     )
-    with urllib.request.urlopen(request, timeout=5) as response:
-        return int(response.status)
 
 
-def test_what_is_exported_arrives(receiver: Receiver) -> None:
-    relay = Relay(f"http://127.0.0.1:{receiver.port}/v1/traces")
-    relay.start()
-    assert export(relay, b'{"resourceSpans":[]}') == 200
-    relay.stop(5)
-    assert receiver.got == [b'{"resourceSpans":[]}']
+def test_triton_hands_the_headers_of_a_span_to_its_models() -> None:
+    forwarding = translate(TRACED).arguments
+    assert forwarding == (
+        "--grpc-header-forward-pattern=(traceparent|x-request-start)",
+        "--http-header-forward-pattern=(traceparent|x-request-start)",
+    )
 
 
-def test_exports_are_accepted_while_the_receiver_is_away_and_delivered_when_it_is_back(
-    receiver: Receiver, capsys: pytest.CaptureFixture[str]
-) -> None:
-    receiver.status = 503
-    relay = Relay(f"http://127.0.0.1:{receiver.port}/v1/traces", pause=0.01)
-    relay.start()
-    assert export(relay, b"one") == export(relay, b"two") == 200
-    assert receiver.arrived.wait(5)
-    receiver.status = 200
-    receiver.arrived.clear()
-    assert receiver.arrived.wait(5)
-    relay.stop(5)
-    assert receiver.got == [b"one", b"two"]
-    levels = [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()]
-    assert levels == ["warning", "info"]
-
-
-def test_a_receiver_that_is_not_there_delays_neither_exports_nor_the_end() -> None:
-    relay = Relay("http://127.0.0.1:9/v1/traces", pause=30)
-    relay.start()
-    assert export(relay, b"lost") == 200
-    relay.stop(5)
-
-
-def test_a_batch_that_the_receiver_refuses_is_not_sent_again(receiver: Receiver) -> None:
-    receiver.status = 400
-    relay = Relay(f"http://127.0.0.1:{receiver.port}/v1/traces")
-    relay.start()
-    export(relay, b"bad")
-    assert receiver.arrived.wait(5)
-    receiver.status = 200
-    export(relay, b"good")
-    relay.stop(5)
-    assert receiver.got == [b"good"]
+def test_without_a_receiver_nothing_is_traced() -> None:
+    launch = translate(["--http-port=8000", "--trace-config=rate=1"])
+    assert launch.arguments == ("--http-port=8000",)
+    assert launch.environment == {}
 
 
 def process(proc: Path, number: int, name: str, state: str, parent: int) -> None:

@@ -1,0 +1,127 @@
+"""Spans of the requests that a text model answers, as children of the router's.
+
+Triton's own tracer is not used (docs/adr/0008-own-server-spans.md), but the spans have its form: one of the model, from
+the moment that the router got the request, with the event QUEUE_START then; below it `compute`, with COMPUTE_START and
+COMPUTE_END around the engine's work on the whole batch. They hold nothing of a text.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from tapchanger_serving.backends import log
+from tapchanger_serving.contract import names
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+FORWARDED_HEADERS = (names.TRACEPARENT_HEADER, names.REQUEST_START_HEADER)
+FLUSH_MILLISECONDS = 1000
+_START = re.compile(r"t=(\d{1,10})(?:\.(\d{1,9}))?")
+_LONGEST_WAIT = 600 * 10**9
+"""An older start comes from a clock that is wrong."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One request of a batch: the headers that Triton handed on, and whether it got an answer."""
+
+    headers: Mapping[str, object]
+    failed: bool
+
+
+def headers(parameters: str) -> Mapping[str, object]:
+    """The forwarded headers among a request's parameters, which Triton gives as JSON."""
+    found = json.loads(parameters) if parameters else {}
+    return {name: found[name] for name in FORWARDED_HEADERS if name in found}
+
+
+def started(value: object, now: int) -> int | None:
+    """Nanoseconds since the epoch of an `x-request-start`, no later than `now`; None where it says nothing credible."""
+    match = _START.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    begin = int(match[1]) * 10**9 + int((match[2] or "").ljust(9, "0"))
+    return min(begin, now) if now - begin < _LONGEST_WAIT else None
+
+
+class Tracer:
+    """Makes the spans of one model. Sampling, batching and sending are the SDK's; none of them holds up an answer."""
+
+    def __init__(self, provider: TracerProvider, model: str) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("tapchanger")
+        self._propagator = TraceContextTextMapPropagator()
+        self._model = model
+
+    @classmethod
+    def from_environment(cls, model: str) -> Tracer | None:
+        """As OpenTelemetry's variables say; None where no receiver is named."""
+        if not os.environ.get(ENDPOINT):
+            return None
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        _tell_once(logging.getLogger("opentelemetry"))
+        # Threads of the exporter's own end with the process; a receiver that is away must not hold it up.
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        return cls(provider, model)
+
+    def record(self, requests: Iterable[Traced], begin: int, end: int) -> None:
+        """Spans of a batch that was worked on from `begin` to `end`, in nanoseconds since the epoch.
+
+        A request without the router's headers, such as a warm-up, gets none.
+        """
+        for request in requests:
+            if request.headers:
+                self._record(request, begin, end)
+
+    def flush(self) -> None:
+        """Sends what waits, for a second at most."""
+        self._provider.force_flush(FLUSH_MILLISECONDS)
+
+    def _record(self, request: Traced, begin: int, end: int) -> None:
+        parent = self._parent(request.headers.get(names.TRACEPARENT_HEADER))
+        queued = started(request.headers.get(names.REQUEST_START_HEADER), begin)
+        span = self._tracer.start_span(
+            self._model, parent, trace.SpanKind.SERVER, start_time=begin if queued is None else queued
+        )
+        if span.is_recording():
+            span.set_attributes({"triton.model_name": self._model, "triton.model_version": 1})
+            if queued is not None:
+                span.add_event("QUEUE_START", timestamp=queued)
+            if request.failed:
+                span.set_status(trace.StatusCode.ERROR)
+            compute = self._tracer.start_span("compute", trace.set_span_in_context(span), start_time=begin)
+            compute.add_event("COMPUTE_START", timestamp=begin)
+            compute.add_event("COMPUTE_END", timestamp=end)
+            compute.end(end)
+        span.end(end)
+
+    def _parent(self, traceparent: object) -> Context:
+        carrier = {names.TRACEPARENT_HEADER: traceparent} if isinstance(traceparent, str) else {}
+        return self._propagator.extract(carrier, Context())
+
+
+def _tell_once(logger: logging.Logger) -> None:
+    """The first complaint of the exporter becomes a line of ours; a receiver that is away would repeat it for ever."""
+
+    class Once(logging.Handler):
+        told = False
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if not self.told:
+                self.told = True
+                log.write("warning", "traces are not delivered; not logged again", error=record.getMessage())
+
+    logger.addHandler(Once(logging.WARNING))
+    logger.propagate = False
