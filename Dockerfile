@@ -88,6 +88,8 @@ RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
 
 # ---- Builder: fetches, exports and measures engines.
 FROM torch AS builder
+# Both report on their users unless they are told not to.
+ENV ORT_DISABLE_TELEMETRY=1 HF_HUB_DISABLE_TELEMETRY=1
 COPY requirements/builder.txt dev/images/torch_check.py /requirements/
 # The check runs as the steps of a build will and leaves the bytecode of what they import.
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
@@ -132,6 +134,7 @@ RUN --mount=type=cache,target=/var/cache/apt \
     && echo 'tapchanger:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd \
     && echo 'tapchanger:x:65532:' >> /etc/group
 ENV HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/opt/tapchanger \
+    ORT_DISABLE_TELEMETRY=1 \
     PATH=/opt/tapchanger/tapchanger_serving/launcher/bin:/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 COPY requirements/server.txt /requirements/
 RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \

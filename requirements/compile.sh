@@ -27,5 +27,6 @@ lock server requirements/server.in --override requirements/server.overrides.in
 lock triton requirements/triton.in --no-deps
 lock torch-cuda requirements/torch.in
 lock torch-cpu requirements/torch.in --override requirements/torch-cpu.overrides.in -c requirements/torch-cuda.txt
-lock builder pyproject.toml --extra builder --override requirements/torch-cpu.overrides.in -c requirements/torch-cuda.txt
+lock builder pyproject.toml --extra builder --override requirements/torch-cpu.overrides.in \
+  --override requirements/builder.overrides.in -c requirements/torch-cuda.txt
 lock dev pyproject.toml --extra operator --extra builder --extra observer --extra router --extra client --group dev

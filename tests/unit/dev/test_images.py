@@ -160,6 +160,14 @@ def test_the_server_reads_texts_with_numpy_1_and_can_download_nothing() -> None:
     assert not {"huggingface-hub", "openvino-telemetry", "torch"} & set(server)
 
 
+def test_no_image_reports_on_its_users() -> None:
+    stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
+    for name in ("builder", "server"):
+        (stage,) = (stage for stage in stages if stage.splitlines()[0].endswith(f" AS {name}"))
+        assert "ORT_DISABLE_TELEMETRY=1" in stage
+        assert "openvino-telemetry" not in locked(name)
+
+
 @pytest.mark.parametrize("lock", ["operator", "observer", "builder", "server", "router", "triton", "torch-cpu"])
 def test_locks_hold_hashes_and_no_addresses(lock: str) -> None:
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
