@@ -23,8 +23,8 @@ AFTER_SECONDS: Final = 5.0
 """How long the load goes on after a decision, so that a request to the wrong revision would be seen."""
 PROMOTING: Final = ({"weight": 5, "hold": "20s"}, {"weight": 20, "hold": "40s"})
 JUDGING: Final = ({"weight": 20, "hold": "30s"},)
-ONE_CANDIDATE: Final = {"runtime": "openvino", "precision": "fp32"}
-"""Trying all candidates of a model that is meant to be slow would take minutes."""
+QUICK_BUILD: Final = {"runtime": "openvino", "precision": "fp32", "gates": {}}
+"""All candidates and all evaluation data of a model that is meant to be slow would take minutes."""
 
 FIGURES_SECONDS: Final = 5.0
 """How often a sentence is told again of which only the figures have changed."""
@@ -108,12 +108,11 @@ def roll_back(address: str, deployment: Deployment, uri: str, texts: Sequence[st
     spec = deployment.manifest["spec"]
     spec["rollout"]["steps"] = list(JUDGING)
     whole = spec["engine"]
-    spec["engine"] = {**whole, **ONE_CANDIDATE}
+    spec["engine"] = {**whole, **QUICK_BUILD}
     limit = latency_limit(deployment)
     with _followed(deployment, say), _load(address, deployment, texts) as load:
-        say(
-            f"model.uri becomes {uri}, which is too slow, with one engine to build: {deployment.change_uri(uri).strip()}"
-        )
+        said = deployment.change_uri(uri).strip()
+        say(f"model.uri becomes {uri}, which is too slow; one engine is built, without evaluation: {said}")
 
         def rejection() -> dict[str, Any] | None:
             rejected = deployment.status().get("rejected", [])
@@ -132,7 +131,7 @@ def roll_back(address: str, deployment: Deployment, uri: str, texts: Sequence[st
         )
     if deployment.difference():
         raise LateError(f"the spec was changed: {deployment.difference()}")
-    spec["engine"] = whole
+    deployment.manifest["spec"]["engine"] = whole
     return Rollback(canary, seconds, found["message"], failed(load.records()))
 
 
