@@ -8,6 +8,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(TAPCHANGER_HOME)/tools/bin/uv
 export PATH := $(TAPCHANGER_HOME)/bin:$(PATH)
+# Libraries that tests load report nothing.
+export ORT_DISABLE_TELEMETRY := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
 SOURCES := operator serving dev examples tests
 
 .PHONY: help demo test check unit integration e2e generate golden cluster-up cluster-down cluster-status images models venv lock clean

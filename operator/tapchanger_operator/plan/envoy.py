@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tapchanger_operator.names import Owner, server
 from tapchanger_operator.plan.common import Manifest
-from tapchanger_operator.plan.envoy_tracing import tracing, without_trace_context
+from tapchanger_operator.plan.envoy_tracing import request_start, tracing
 from tapchanger_operator.settings import Settings
 from tapchanger_serving.contract import names as contract
 
@@ -138,7 +138,6 @@ def clusters(owner: Owner, revisions: Sequence[str], settings: Settings) -> list
         for protocol, port in _PROTOCOLS.items():
             cluster = _cluster(_cluster_name(protocol, revision), host, port, http2=protocol == "grpc")
             cluster["metadata"] = {"filter_metadata": {"tapchanger": {"revision": revision}}}
-            cluster["typed_extension_protocol_options"][_HTTP_OPTIONS]["http_filters"] = without_trace_context()
             cluster["outlier_detection"] = {
                 "enforcing_consecutive_5xx": 0,
                 "enforcing_success_rate": 0,
@@ -185,7 +184,7 @@ def _route(protocol: str, split: Split) -> Manifest:
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         },
     }
-    return {**match, "route": action}
+    return {**match, "route": action, "request_headers_to_add": [request_start()]}
 
 
 def _address(host: str, port: int) -> Manifest:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -289,9 +290,11 @@ async def test_answers_name_their_revision_on_http_and_grpc(start: Start) -> Non
     assert seen == {STABLE, CANARY}
 
 
-async def test_servers_never_see_a_trace_context(start: Start) -> None:
+async def test_servers_get_the_trace_and_the_time_at_which_the_router_got_the_request(start: Start) -> None:
     router = await start({STABLE: 100})
-    given = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "team=1", "x-team": "trust"}
+    trace = "a" * 32
+    given = {"traceparent": f"00-{trace}-{'b' * 16}-01", contract.REQUEST_START_HEADER: "t=1", "x-team": "trust"}
+    before = time.time()
     async with router.session.get(router.http, headers=given) as answer:
         assert answer.status == 200
     async with grpc.aio.insecure_channel(router.grpc) as channel:
@@ -301,7 +304,10 @@ async def test_servers_never_see_a_trace_context(start: Start) -> None:
     assert len(seen) == 2
     for headers in seen:
         assert headers["x-team"] == "trust"
-        assert not {"traceparent", "tracestate"} & set(headers)
+        assert headers["traceparent"].split("-")[1] == trace
+        assert headers["traceparent"] != given["traceparent"]
+        began = float(headers[contract.REQUEST_START_HEADER].removeprefix("t="))
+        assert before - 0.001 <= began <= time.time()
 
 
 async def test_weights_are_followed_and_a_reload_fails_no_request(start: Start) -> None:
