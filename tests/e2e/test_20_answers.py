@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,10 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from dev.common.deployment import Deployment
 from dev.common.inference import GrpcClient, Reply, ask_http
 from dev.common.kubectl import Kubectl
-from dev.common.stack import Stack
+from dev.common.stack import SYSTEM, Stack
+from dev.common.waiting import until
+from tapchanger_serving.contract.names import OBSERVER_API_PORT
+from tapchanger_serving.contract.windows import Stages, Windows
 from tests.e2e.support import First, report
 
 MAX_TOKENS = 256
@@ -177,3 +181,25 @@ def embeddings(stack: Stack, texts: list[str]) -> np.ndarray:
             states, mask = model(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
             rows.append(((states * mask).sum(1) / mask.sum(1)).numpy())
     return np.concatenate(rows)
+
+
+def test_server_spans_tell_how_long_requests_waited_and_computed(
+    moderation: First, client: GrpcClient, kubectl: Kubectl, texts: list[str]
+) -> None:
+    deployment = moderation[0]
+    in_batches(texts, lambda batch: client.ask(deployment.name, batch))
+    service = kubectl.get("service", "tapchanger-observer", SYSTEM)
+    assert service is not None
+    address = f"http://{service['spec']['clusterIP']}:{OBSERVER_API_PORT}/v1/windows"
+    query = {"namespace": deployment.namespace, "deployment": deployment.name}
+
+    def stages() -> Stages | None:
+        windows = Windows.model_validate_json(httpx.get(address, params=query).raise_for_status().content)
+        found = [window.stages for window in windows.revisions if window.stages.spans]
+        return found[0] if found else None
+
+    seen = until("server spans at the observer", stages, 30)
+    assert seen.queue is not None
+    assert seen.compute is not None
+    assert 0 <= seen.queue < 60
+    assert 0 < seen.compute < 60

@@ -27,7 +27,10 @@ def remove_definitions(stack: Stack) -> None:
 
 
 def remove_namespaces(stack: Stack) -> None:
-    for name in (SYSTEM, place(stack)):
+    spaces = (SYSTEM, place(stack))
+    for name in spaces:
+        stack.kubectl.delete("namespace", name, wait=False)
+    for name in spaces:
         stack.kubectl.delete("namespace", name)
 
 

@@ -12,6 +12,7 @@ from tapchanger_serving.build.failures import MODEL_FIELD, StepError, WrongNodeE
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.messages import BuildRequest, StepFailure
 from tapchanger_serving.contract.names import ENV_BUILD_REQUEST, EXIT_USER_ERROR
+from tapchanger_serving.ending import end_when_told
 
 TASKS = ("text-classification", "token-classification", "feature-extraction", "text-generation")
 EXIT_CRASH = 1
@@ -111,4 +112,5 @@ def _first_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
+    end_when_told()
     sys.exit(main())

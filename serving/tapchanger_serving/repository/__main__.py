@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tapchanger_serving.contract.names import REPOSITORY_DIR, STORE_DIR
+from tapchanger_serving.ending import end_when_told
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.models import Serving
 from tapchanger_serving.repository.verify import ArtifactError
@@ -58,4 +59,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_when_told()
     sys.exit(main())
