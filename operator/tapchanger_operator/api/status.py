@@ -109,6 +109,28 @@ class Rejection(StatusModel):
     first_bad_at: str | None = None
 
 
+class ControlStatus(StatusModel):
+    """What came of an order (see `controls`): `value` as it was given, by whom, and the answer in words."""
+
+    order: Literal["promote", "skip", "resume", "abort", "retry"]
+    value: str
+    by: str = Field(default="", description="Who gave it, as far as that is known.")
+    at: str
+    done: bool = Field(description="Whether it was carried out; the message says why not.")
+    message: str
+
+
+class HistoryEntry(StatusModel):
+    """Something that happened to who serves; the newest comes last."""
+
+    at: str
+    event: Literal["Started", "Promoted", "RolledBack", "Suspected", "Withdrawn", "Retried"]
+    revision: str
+    uri: str
+    by: str = Field(default="", description="Who ordered it; empty where the operator did it by itself.")
+    message: str
+
+
 class Endpoints(StatusModel):
     """Where applications reach the model, from inside the cluster."""
 
@@ -142,6 +164,8 @@ class TransformerDeploymentStatus(StatusModel):
     retiring: list[RetiringStatus] = []
     analysis: AnalysisStatus | None = None
     rejected: list[Rejection] = []
+    controls: list[ControlStatus] = []
+    history: list[HistoryEntry] = Field(default=[], description="The last 20 changes of who serves.")
     endpoints: Endpoints | None = None
     slo: SloStatus | None = None
 
