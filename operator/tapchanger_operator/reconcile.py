@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tapchanger_operator import names
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.status import AnalysisStatus, TransformerDeploymentStatus
 from tapchanger_operator.apply.converge import Applied, converge, release_builds
@@ -30,7 +31,8 @@ from tapchanger_operator.resolve.understand import understand
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import JobState, Silence, Snapshot, Trouble
 from tapchanger_operator.status import builds as build_status
-from tapchanger_operator.status.compose import Situation, compose, refused_spec
+from tapchanger_operator.status.compose import compose, refused_spec
+from tapchanger_operator.status.situation import Situation
 from tapchanger_operator.telemetry import EVENTS
 from tapchanger_serving.contract.messages import StepFailure
 
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 JUDGING_SECONDS: Final = 1.0
 WORKING_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 30.0
+WATCH_WRITE_SECONDS: Final = 10.0
+"""How often the figures of a watch are written, as long as they change nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,36 +78,49 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
         tools.kube.apply_status(ref, status.wire())
     changes = (*outcome.changes, *_problem_changes(snapshot.status, status))
     _tell(tools, snapshot.owner, changes, snapshot.now)
-    return _next_pass(outcome.state, resolution, refused, status)
+    return _next_pass(snapshot, outcome.state, resolution, refused, status)
 
 
 def decide(snapshot: Snapshot, resolution: Resolution) -> tuple[Outcome, AnalysisStatus | None]:
     """The next state of the rollout, and the record of the analysis."""
     status = snapshot.status
-    silence = next((w.why for w in (snapshot.canary_windows, snapshot.step_windows) if isinstance(w, Silence)), None)
+    watching = snapshot.watch_windows is not None
     try:
-        judged = judge.judge(
-            snapshot.spec,
-            status,
-            None if isinstance(snapshot.canary_windows, Silence) else snapshot.canary_windows,
-            None if isinstance(snapshot.step_windows, Silence) else snapshot.step_windows,
-            silence,
-            snapshot.now,
-        )
+        judged = _judge_stable(snapshot) if watching else _judge_canary(snapshot)
         analysis = judged.record if judged else status.analysis
     except ValueError as problem:
         log.warning("the analysis starts anew", extra={"deployment": snapshot.owner.name, "why": str(problem)})
         judged, analysis = None, judge.unreadable(status, snapshot.now)
+    judgement = judged.judgement if judged else None
     content = resolution.content
-    outcome = rollout.advance(
-        snapshot.spec.rollout,
-        State.of(status),
+    seen = rollout.Seen(
         target=Target(content.revision, content.build, content.uri) if content else None,
         servers=snapshot.servers,
-        judgement=judged.judgement if judged else None,
-        now=snapshot.now,
+        judgement=None if watching else judgement,
+        watch=judgement if watching else None,
+        steering=snapshot.steering,
     )
-    return outcome, analysis
+    return rollout.advance(snapshot.spec.rollout, State.of(status), seen, snapshot.now), analysis
+
+
+def _judge_canary(snapshot: Snapshot) -> judge.Judged | None:
+    whole, step = snapshot.canary_windows, snapshot.step_windows
+    silence = next((windows.why for windows in (whole, step) if isinstance(windows, Silence)), None)
+    return judge.judge(
+        snapshot.spec,
+        snapshot.status,
+        None if isinstance(whole, Silence) else whole,
+        None if isinstance(step, Silence) else step,
+        silence,
+        snapshot.now,
+    )
+
+
+def _judge_stable(snapshot: Snapshot) -> judge.Judged | None:
+    windows = snapshot.watch_windows
+    if isinstance(windows, Silence):
+        return judge.judge_watch(snapshot.spec, snapshot.status, None, windows.why, snapshot.now)
+    return judge.judge_watch(snapshot.spec, snapshot.status, windows, None, snapshot.now)
 
 
 def reconcile_build(tools: Tools, ref: Ref) -> float | None:
@@ -174,13 +191,27 @@ def _refuse(tools: Tools, ref: Ref, body: Object, problem: UserError) -> None:
 
 
 def _differs(status: TransformerDeploymentStatus, before: TransformerDeploymentStatus) -> bool:
-    """Whether the status says something new; the time of the last look alone is nothing new."""
+    """Whether the status says something new; the time of the last look alone is nothing new.
+
+    While nothing but the figures of a watch change they are written every few seconds only: a look that was not written
+    is made up for by the next.
+    """
+    fresh, old = status.analysis, before.analysis
+    if fresh and old and fresh.watching and (fresh.revision, fresh.watching) == (old.revision, old.watching):
+        late = unix(fresh.at) - unix(old.at) >= WATCH_WRITE_SECONDS
+        return late or _without_figures(status) != _without_figures(before)
 
     def essence(value: TransformerDeploymentStatus) -> TransformerDeploymentStatus:
         analysis = value.analysis and value.analysis.model_copy(update={"at": ""})
         return value.model_copy(update={"analysis": analysis})
 
     return essence(status) != essence(before)
+
+
+def _without_figures(status: TransformerDeploymentStatus) -> TransformerDeploymentStatus:
+    figures = (reasons.ANALYSIS, reasons.SLO_MET)
+    conditions = [c.model_copy(update={"message": ""}) if c.type in figures else c for c in status.conditions]
+    return status.model_copy(update={"analysis": None, "slo": None, "conditions": conditions})
 
 
 def _problem_changes(before: TransformerDeploymentStatus, after: TransformerDeploymentStatus) -> tuple[Change, ...]:
@@ -212,13 +243,18 @@ def _tell(tools: Tools, owner: Owner, changes: tuple[Change, ...], now: float) -
 
 
 def _next_pass(
-    state: State, resolution: Resolution, refused: UserError | None, status: TransformerDeploymentStatus
+    snapshot: Snapshot,
+    state: State,
+    resolution: Resolution,
+    refused: UserError | None,
+    status: TransformerDeploymentStatus,
 ) -> float:
     serving = any(c.type == reasons.SERVING and c.status == "True" for c in status.conditions)
     if state.canary and state.canary.weight > 0:
         return JUDGING_SECONDS
     if refused or isinstance(resolution.problem, UserError):
         return IDLE_SECONDS / 3
-    if resolution.problem or state.canary or state.retiring or not serving:
+    watched = rollout.watched(snapshot.spec.rollout, state)
+    if resolution.problem or state.canary or state.retiring or watched or not serving:
         return WORKING_SECONDS
     return IDLE_SECONDS

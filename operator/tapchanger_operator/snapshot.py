@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tapchanger_operator.api.controls import Order
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
@@ -71,6 +72,22 @@ class RouterSeen:
 
 
 @dataclass(frozen=True)
+class Given:
+    """An annotation by which a person steers a rollout: its value, and who set it as far as that is known."""
+
+    value: str
+    by: str = ""
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What people ask of a rollout (see :mod:`~tapchanger_operator.api.controls`)."""
+
+    pause: Given | None = None
+    orders: Mapping[Order, Given] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One deployment and its world at `now` (Unix seconds)."""
 
@@ -88,4 +105,6 @@ class Snapshot:
     missing_claims: Sequence[str]
     canary_windows: Windows | Silence | None
     step_windows: Windows | Silence | None
+    watch_windows: Windows | Silence | None
     slo_windows: Windows | Silence | None
+    steering: Steering = field(default_factory=Steering)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tapchanger_operator.api.base import FreeForm, StatusModel
+from tapchanger_operator.api.base import FreeForm, StatusModel, unix
 from tapchanger_serving.contract.messages import Inspection
 
 
@@ -50,19 +50,34 @@ class RevisionStatus(StatusModel):
 
 
 class CanaryStatus(RevisionStatus):
-    """A revision under test. `step` counts from 0; -1 while its servers start."""
+    """A revision under test. `step` counts from 0; -1 while its servers start.
+
+    `paused`: undecided for too long. `held_at`: since when a person holds it. `suspicions`: how often it was promoted
+    and then put back beside its predecessor; 0 for one that was never promoted.
+    """
 
     step: int = -1
     created_at: str
     available_at: str | None = None
     step_started_at: str | None = None
     paused: bool = False
+    held_at: str | None = None
+    held_seconds: float = 0.0
+    suspicions: int = 0
+
+    def elapsed(self, now: float) -> float:
+        """Seconds of the present step until `now` (Unix seconds), without those for which it was held."""
+        if self.step_started_at is None:
+            return 0.0
+        held = self.held_seconds + (now - unix(self.held_at) if self.held_at else 0.0)
+        return now - unix(self.step_started_at) - held
 
 
 class PreviousStatus(RevisionStatus):
-    """The revision before the last promotion, kept warm until `until`."""
+    """The revision before the last promotion, kept warm until `until`. `suspicions` as the promoted canary had."""
 
     until: str
+    suspicions: int = 0
 
 
 class RetiringStatus(RevisionStatus):
@@ -84,9 +99,13 @@ class ObjectiveEvidence(StatusModel):
 
 
 class AnalysisStatus(StatusModel):
-    """The last look at the canary; `state` is the running test's memory."""
+    """The last look at the canary, or at the stable revision after its promotion (`watching`).
+
+    `state` is the running test's memory.
+    """
 
     revision: str
+    watching: bool = False
     verdict: Literal["Pass", "Fail", "Inconclusive", "Error"]
     reason: str
     message: str

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from tapchanger_operator.api import reasons
-from tapchanger_operator.api.base import seconds, timestamp, unix
+from tapchanger_operator.api.base import seconds, timestamp
 from tapchanger_operator.api.spec import Objective as ObjectiveSpec
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
-from tapchanger_operator.api.status import AnalysisStatus, CanaryStatus, ObjectiveEvidence, TransformerDeploymentStatus
+from tapchanger_operator.api.status import AnalysisStatus, ObjectiveEvidence, TransformerDeploymentStatus
 from tapchanger_operator.decide.analysis import (
     AnalysisState,
     Counts,
@@ -86,26 +87,68 @@ def judge(
     canary, stable = status.canary, status.stable
     if canary is None or canary.step_started_at is None or canary.since is None:
         return None
-    known = status.analysis
-    if known and (known.revision != canary.revision or known.at < canary.since):
-        known = None  # what an earlier canary left says nothing of this one, even where the content is the same
+    subject = _Subject(
+        canary.revision, canary.since, stable.revision if stable else "", canary.weight, canary.elapsed(now)
+    )
+    return _judged(spec, status.analysis, subject, (since_canary, since_step), silence, now)
+
+
+def judge_watch(
+    spec: TransformerDeploymentSpec,
+    status: TransformerDeploymentStatus,
+    since_promotion: Windows | None,
+    silence: str | None,
+    now: float,
+) -> Judged | None:
+    """The judgement on the stable revision since its promotion, against its budgets alone: nothing serves beside it."""
+    stable = status.stable
+    if stable is None or stable.since is None:
+        return None
+    subject = _Subject(stable.revision, stable.since, "", 100, 0.0, watching=True)
+    return _judged(spec, status.analysis, subject, (since_promotion, since_promotion), silence, now)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Which revision is judged, since when (RFC 3339), beside which, at which weight, for how many seconds."""
+
+    revision: str
+    since: str
+    beside: str
+    weight: int
+    elapsed: float
+    watching: bool = False
+
+
+def _judged(
+    spec: TransformerDeploymentSpec,
+    known: AnalysisStatus | None,
+    subject: _Subject,
+    seen: tuple[Windows | None, Windows | None],
+    silence: str | None,
+    now: float,
+) -> Judged:
+    if (known and (known.revision, known.watching) != (subject.revision, subject.watching)) or _older(known, subject):
+        known = None  # what an earlier test left says nothing in this one, even where the content is the same
     state = AnalysisState.from_dict(known.state if known else None)
-    beside = stable.revision if stable else ""
+    wanted = objectives(spec)
     try:
-        look = _look(objectives(spec), canary, beside, since_canary, since_step, now)
+        look = _look(wanted, subject, *seen, now)
     except LookupError as problem:
         silence = str(problem.args[0])
-        look = _look(objectives(spec), canary, beside, None, None, now)
+        look = _look(wanted, subject, None, None, now)
     settings = Settings(
         false_alarm=spec.rollout.analysis.false_alarm,
         min_requests=spec.rollout.analysis.min_requests,
-        timeout=seconds(spec.rollout.analysis.timeout),
+        timeout=math.inf if subject.watching else seconds(spec.rollout.analysis.timeout),
     )
-    verdict, after = analyse(objectives(spec), look, settings, state)
-    window = window_of(since_canary, canary.revision) if since_canary else RevisionWindow(revision=canary.revision)
+    verdict, after = analyse(wanted, look, settings, state)
+    whole = seen[0]
+    window = window_of(whole, subject.revision) if whole else RevisionWindow(revision=subject.revision)
     message = verdict.message if silence is None else f"{verdict.message} ({silence})"
     record = AnalysisStatus(
-        revision=canary.revision,
+        revision=subject.revision,
+        watching=subject.watching,
         verdict=verdict.result,
         reason=verdict.reason,
         message=message,
@@ -118,6 +161,10 @@ def judge(
     return Judged(Judgement(verdict.result, verdict.reason, message, window.first_bad), record)
 
 
+def _older(known: AnalysisStatus | None, subject: _Subject) -> bool:
+    return known is not None and known.at < subject.since
+
+
 def unreadable(status: TransformerDeploymentStatus, now: float) -> AnalysisStatus | None:
     """The record that drops a memory which can't be read, so that the analysis starts anew."""
     return status.analysis and status.analysis.model_copy(update={"state": {}, "at": timestamp(now)})
@@ -125,27 +172,25 @@ def unreadable(status: TransformerDeploymentStatus, now: float) -> AnalysisStatu
 
 def _look(
     wanted: Sequence[Objective],
-    canary: CanaryStatus,
-    stable: str,
-    since_canary: Windows | None,
+    subject: _Subject,
+    since_start: Windows | None,
     since_step: Windows | None,
     now: float,
 ) -> Look:
-    elapsed = now - unix(canary.step_started_at or canary.created_at)
-    if since_canary is None or since_step is None:
-        return Look({}, canary.weight, elapsed, data_age=None)
-    whole = {revision: window_of(since_canary, revision) for revision in (canary.revision, stable)}
-    step = {revision: window_of(since_step, revision) for revision in (canary.revision, stable)}
+    if since_start is None or since_step is None:
+        return Look({}, subject.weight, subject.elapsed, data_age=None)
+    whole = {revision: window_of(since_start, revision) for revision in (subject.revision, subject.beside)}
+    step = {revision: window_of(since_step, revision) for revision in (subject.revision, subject.beside)}
     by_name = {
         objective.name: ObjectiveCounts(
-            canary=counts(objective, whole[canary.revision]),
-            stable=counts(objective, whole[stable]),
-            step_canary=counts(objective, step[canary.revision]),
-            step_stable=counts(objective, step[stable]),
+            canary=counts(objective, whole[subject.revision]),
+            stable=counts(objective, whole[subject.beside]),
+            step_canary=counts(objective, step[subject.revision]),
+            step_stable=counts(objective, step[subject.beside]),
         )
         for objective in wanted
     }
-    return Look(by_name, canary.weight, elapsed, data_age=max(0.0, now - since_canary.now))
+    return Look(by_name, subject.weight, subject.elapsed, data_age=max(0.0, now - since_start.now))
 
 
 def _recorded(entry: Evidence) -> ObjectiveEvidence:

@@ -3,124 +3,144 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import seconds, timestamp, unix
 from tapchanger_operator.api.spec import RolloutSpec
-from tapchanger_operator.api.status import (
-    CanaryStatus,
-    PreviousStatus,
-    Rejection,
-    RetiringStatus,
-    RevisionStatus,
-)
+from tapchanger_operator.api.status import CanaryStatus, HistoryEntry, RevisionStatus
+from tapchanger_operator.decide import moves, orders
 from tapchanger_operator.decide.state import Change, Judgement, Outcome, State, Target
-from tapchanger_operator.snapshot import Servers
+from tapchanger_operator.snapshot import Servers, Steering
 
 SETTLE_SECONDS: Final = 3.0
 """How long a canary's servers must have been available before traffic comes: every router has resolved them by then."""
-RETIRE_SECONDS: Final = 10.0
-"""How long a revision without traffic is kept: every router has been told by then."""
 READY_DEADLINE_SECONDS: Final = 600.0
 """How long a canary's servers may take to become ready."""
-REJECTED_KEPT: Final = 10
+MOST_SUSPICIONS: Final = 3
+"""How often one promotion is put to the test again: a revision that is no worse than its predecessor stays then."""
+COMPARE_SECONDS: Final = 60.0
+"""How far back the requests go by which a suspect passes."""
+HISTORY_KEPT: Final = 20
+
+Event = Literal["Started", "Promoted", "RolledBack", "Suspected", "Withdrawn", "Retried"]
+_EVENTS: Final[Mapping[str, Event]] = {
+    reasons.CANARY_STARTING: "Started",
+    reasons.PROMOTED: "Promoted",
+    reasons.ROLLED_BACK: "RolledBack",
+    reasons.SUSPECTED: "Suspected",
+    reasons.SUPERSEDED: "Withdrawn",
+    reasons.RETRIED: "Retried",
+}
 
 
-def advance(
-    policy: RolloutSpec,
-    state: State,
-    *,
-    target: Target | None,
-    servers: Mapping[str, Servers],
-    judgement: Judgement | None,
-    now: float,
-) -> Outcome:
-    """The next state of a rollout.
+@dataclass(frozen=True)
+class Seen:
+    """What a pass decides by.
 
-    `target` is None while it is not known what the spec asks for (inspection or build under way): a canary then goes on being
-    judged and may be rolled back, but it is not moved on. `servers` holds what was seen, by revision. `judgement` is about the
-    canary in `state`; None means that it gets no traffic yet.
+    `target` is None while it is not known what the spec asks for (inspection or build under way): a canary then goes on
+    being judged and may be rolled back, but it is not moved on. `servers` holds what was seen, by revision. `judgement`
+    is about the canary, None while it gets no traffic; `watch` is about the stable revision after its promotion.
     """
-    outcome = _serve(policy, _expire(state, now), target, servers, judgement, now)
-    return replace(outcome, state=_count(outcome.state, servers, now))
+
+    target: Target | None
+    servers: Mapping[str, Servers]
+    judgement: Judgement | None = None
+    watch: Judgement | None = None
+    steering: Steering = field(default_factory=Steering)
 
 
-def _serve(
-    policy: RolloutSpec,
-    state: State,
-    target: Target | None,
-    servers: Mapping[str, Servers],
-    judgement: Judgement | None,
-    now: float,
-) -> Outcome:
+def advance(policy: RolloutSpec, state: State, seen: Seen, now: float) -> Outcome:
+    """The next state of a rollout at `now` (Unix seconds)."""
+    ordered = orders.carry_out(policy, _expire(state, now), seen.steering, seen.servers, now)
+    if any(change.reason != reasons.ORDER_REFUSED for change in ordered.changes):
+        seen = replace(seen, judgement=None, watch=None)  # they are about what was before the order
+    outcome = _serve(policy, _held(ordered.state, seen.steering, now), seen, now)
+    changes = (*ordered.changes, *outcome.changes)
+    return Outcome(_count(_remembered(outcome.state, changes, now), seen.servers, now), changes)
+
+
+def watched(policy: RolloutSpec, state: State) -> bool:
+    """Whether the stable revision is being watched after its promotion."""
+    previous = state.previous
+    return (
+        previous is not None
+        and state.canary is None
+        and seconds(policy.watch) > 0
+        and previous.suspicions < MOST_SUSPICIONS
+    )
+
+
+def _serve(policy: RolloutSpec, state: State, seen: Seen, now: float) -> Outcome:
+    target, judgement = seen.target, seen.judgement
     if state.canary and judgement and judgement.result == "Fail":
-        return _reject(state, judgement.reason, judgement.message, now, judgement.first_bad)
+        return moves.reject(state, judgement.reason, judgement.message, now, first_bad=judgement.first_bad)
+    if _is_suspect(policy, state, seen) and state.stable and state.previous and seen.watch:
+        return moves.suspect(policy, state, state.stable, state.previous, seen.watch.message, now)
     if target is None:
         return Outcome(state)
     if state.stable is None or (state.stable.since is None and state.stable.revision != target.revision):
-        retired = _retire(state, state.stable, now)
-        return Outcome(replace(retired, stable=_fresh(target), canary=None))
+        retired = moves.retire(state, state.stable, now)
+        return Outcome(replace(retired, stable=moves.fresh(target), canary=None))
     if state.canary and state.canary.revision != target.revision:
-        message = f"canary {state.canary.revision} was withdrawn, since the spec now asks for {target.revision}"
-        withdrawn = replace(_retire(state, state.canary, now), canary=None)
-        return Outcome(withdrawn, (Change("Normal", reasons.SUPERSEDED, message),))
+        return moves.withdraw(state, state.canary, target.revision, now)
     if target.revision == state.stable.revision or state.is_rejected(target.revision):
         return Outcome(state)
     warm = state.previous if state.previous and state.previous.revision == target.revision else None
-    if warm and servers.get(warm.revision, Servers()).available:
-        return _promote(policy, state, warm, "its content served before and is still warm", now)
+    if warm and seen.servers.get(warm.revision, Servers()).available:
+        return moves.promote(policy, state, warm, "its content served before and is still warm", now)
     if state.canary is None:
-        canary = CanaryStatus(**_fresh(target).model_dump(), created_at=timestamp(now))
-        revived = tuple(other for other in state.retiring if other.revision != target.revision)
-        message = f"revision {target.revision} ({target.uri}) starts as a canary beside {state.stable.revision}"
-        return Outcome(
-            replace(state, canary=canary, retiring=revived), (Change("Normal", reasons.CANARY_STARTING, message),)
-        )
+        return Outcome(state) if seen.steering.pause else moves.start(state, target, state.stable, now)
     if state.canary.step < 0:
-        return _start(policy, state, state.canary, servers.get(target.revision, Servers()), now)
+        return _start(policy, state, state.canary, seen.servers.get(target.revision, Servers()), now)
     return _judge(policy, state, state.canary, judgement, now)
 
 
-def _start(policy: RolloutSpec, state: State, canary: CanaryStatus, seen: Servers, now: float) -> Outcome:
+def _is_suspect(policy: RolloutSpec, state: State, seen: Seen) -> bool:
+    """Whether the promoted revision broke an objective, and its predecessor is there to be compared with."""
+    if not watched(policy, state) or state.previous is None or seen.watch is None:
+        return False
+    return seen.watch.result == "Fail" and seen.servers.get(state.previous.revision, Servers()).available
+
+
+def _start(policy: RolloutSpec, state: State, canary: CanaryStatus, servers: Servers, now: float) -> Outcome:
     """Before the first step: wait for the servers, then for the routers to know them."""
-    if not seen.available:
+    if not servers.available:
         if now - unix(canary.created_at) > READY_DEADLINE_SECONDS:
             waited = f"{READY_DEADLINE_SECONDS / 60:.0f} minutes"
-            message = f"its servers were not ready after {waited}: {seen.trouble or 'no reason known'}"
-            return _reject(state, reasons.CANARY_NOT_READY, message, now)
+            message = f"its servers were not ready after {waited}: {servers.trouble or 'no reason known'}"
+            return moves.reject(state, reasons.CANARY_NOT_READY, message, now)
         return Outcome(replace(state, canary=canary.model_copy(update={"available_at": None})))
     if canary.available_at is None:
         return Outcome(replace(state, canary=canary.model_copy(update={"available_at": timestamp(now)})))
-    if now - unix(canary.available_at) < SETTLE_SECONDS:
+    if canary.held_at or now - unix(canary.available_at) < SETTLE_SECONDS:
         return Outcome(state)
     if not policy.steps:
-        return _promote(policy, state, canary, "the rollout has no steps", now)
-    return _move(policy, state, canary, 0, now)
+        return moves.promote(policy, state, canary, "the rollout has no steps", now)
+    return moves.to_step(policy, state, canary, 0, now)
 
 
 def _judge(policy: RolloutSpec, state: State, canary: CanaryStatus, judgement: Judgement | None, now: float) -> Outcome:
     """During a step: on with a Pass, and a decision by the policy where there was none in time."""
-    if judgement is None or canary.step_started_at is None:
+    if judgement is None or canary.step_started_at is None or canary.held_at:
         return Outcome(state)
-    elapsed = now - unix(canary.step_started_at)
-    step = canary.step
+    if canary.suspicions:
+        return _compare(policy, state, canary, judgement, now)
+    elapsed, step = canary.elapsed(now), canary.step
     if step < len(policy.steps) and policy.steps[step].weight != canary.weight:
-        return _move(policy, state, canary, step, now)
+        return moves.to_step(policy, state, canary, step, now)
     if judgement.result == "Pass":
         hold = seconds(policy.steps[step].hold) if step < len(policy.steps) else 0.0
-        return _next(policy, state, canary, judgement.message, now) if elapsed >= hold else Outcome(state)
+        return moves.step_on(policy, state, canary, judgement.message, now) if elapsed >= hold else Outcome(state)
     if elapsed < seconds(policy.analysis.timeout):
         return Outcome(state)
     if policy.analysis.on_inconclusive == "Promote":
-        return _next(
-            policy, state, canary, f"undecided in time, and onInconclusive is Promote: {judgement.message}", now
-        )
+        why = f"undecided in time, and onInconclusive is Promote: {judgement.message}"
+        return moves.step_on(policy, state, canary, why, now)
     if policy.analysis.on_inconclusive == "Rollback":
-        return _reject(
-            state, judgement.reason, f"undecided in time, and onInconclusive is Rollback: {judgement.message}", now
-        )
+        why = f"undecided in time, and onInconclusive is Rollback: {judgement.message}"
+        return moves.reject(state, judgement.reason, why, now)
     if canary.paused:
         return Outcome(state)
     paused = replace(state, canary=canary.model_copy(update={"paused": True}))
@@ -129,77 +149,33 @@ def _judge(policy: RolloutSpec, state: State, canary: CanaryStatus, judgement: J
     return Outcome(paused, (Change("Warning", reasons.CANARY_PAUSED, message),))
 
 
-def _next(policy: RolloutSpec, state: State, canary: CanaryStatus, why: str, now: float) -> Outcome:
-    if canary.step + 1 < len(policy.steps):
-        return _move(policy, state, canary, canary.step + 1, now)
-    return _promote(policy, state, canary, why, now)
-
-
-def _move(policy: RolloutSpec, state: State, canary: CanaryStatus, step: int, now: float) -> Outcome:
-    weight = policy.steps[step].weight
-    moved = canary.model_copy(
-        update={
-            "step": step,
-            "weight": weight,
-            "step_started_at": timestamp(now),
-            "since": canary.since or timestamp(now),
-            "paused": False,
-        }
-    )
-    message = f"canary {canary.revision} gets {weight} % (step {step + 1} of {len(policy.steps)})"
-    return Outcome(replace(state, canary=moved), (Change("Normal", reasons.CANARY_STEP, message),))
-
-
-def _promote(policy: RolloutSpec, state: State, winner: RevisionStatus, why: str, now: float) -> Outcome:
-    stable = RevisionStatus(**winner.model_dump(include=set(RevisionStatus.model_fields)))
-    stable = stable.model_copy(update={"weight": 100, "since": timestamp(now)})
-    changes = (
-        Change("Normal", reasons.PROMOTED, f"revision {winner.revision} ({winner.uri}) serves all requests: {why}"),
-    )
-    old = state.stable
-    retired = (
-        state
-        if state.previous is None or state.previous.revision == winner.revision
-        else _retire(state, state.previous, now)
-    )
-    if retired.canary and retired.canary.revision != winner.revision:
-        retired = _retire(retired, retired.canary, now)
-    previous = None
-    if old is not None:
-        until = timestamp(now + max(seconds(policy.watch), RETIRE_SECONDS))
-        previous = PreviousStatus(**old.model_copy(update={"weight": 0}).model_dump(), until=until)
-    return Outcome(replace(retired, stable=stable, canary=None, previous=previous), changes)
-
-
-def _reject(state: State, reason: str, message: str, now: float, first_bad: float | None = None) -> Outcome:
-    canary = state.canary
-    if canary is None:
+def _compare(policy: RolloutSpec, state: State, canary: CanaryStatus, judgement: Judgement, now: float) -> Outcome:
+    """A suspect passes by what it did lately, since what made it suspect may be over; it was good enough once, so that it
+    takes over again where nothing shows in time that it is worse than its predecessor.
+    """
+    if judgement.result == "Pass":
+        return moves.promote(policy, state, canary, judgement.message, now)
+    if now - unix(canary.since or canary.created_at) >= seconds(policy.analysis.timeout):
+        beside = state.stable.revision if state.stable else "its predecessor"
+        why = f"not shown worse than {beside} in {policy.analysis.timeout}: {judgement.message}"
+        if policy.analysis.on_inconclusive == "Rollback":
+            return moves.reject(state, judgement.reason, f"{why}; onInconclusive is Rollback", now)
+        return moves.promote(policy, state, canary, why, now)
+    if canary.elapsed(now) < COMPARE_SECONDS:
         return Outcome(state)
-    rejection = Rejection(
-        revision=canary.revision,
-        build=canary.build,
-        uri=canary.uri,
-        at=timestamp(now),
-        reason=reason,
-        message=message,
-        first_bad_at=timestamp(first_bad) if first_bad is not None else None,
-    )
-    kept = (*state.rejected, rejection)[-REJECTED_KEPT:]
-    after = replace(_retire(state, canary, now), canary=None, rejected=kept)
-    stable = state.stable.revision if state.stable else "nothing"
-    at = f"canary {canary.revision} ({canary.uri}) was rolled back at {canary.weight} %"
-    text = f"{at}, {stable} serves all requests: {message}"
-    return Outcome(after, (Change("Warning", reasons.ROLLED_BACK, text),))
+    again = canary.model_copy(update={"step_started_at": timestamp(now), "held_seconds": 0.0})
+    return Outcome(replace(state, canary=again))
 
 
-def _retire(state: State, revision: RevisionStatus | None, now: float) -> State:
-    """Takes `revision` out of the traffic and keeps its servers until every router knows."""
-    if revision is None:
+def _held(state: State, steering: Steering, now: float) -> State:
+    """Stops the canary's clock while a person holds it."""
+    canary = state.canary
+    if canary is None or (steering.pause is not None) == (canary.held_at is not None):
         return state
-    base = revision.model_dump(include=set(RevisionStatus.model_fields)) | {"weight": 0}
-    leaving = RetiringStatus(**base, until=timestamp(now + RETIRE_SECONDS))
-    others = tuple(other for other in state.retiring if other.revision != revision.revision)
-    return replace(state, retiring=(*others, leaving))
+    if steering.pause:
+        return replace(state, canary=canary.model_copy(update={"held_at": timestamp(now)}))
+    held = canary.held_seconds + (now - unix(canary.held_at) if canary.held_at else 0.0)
+    return replace(state, canary=canary.model_copy(update={"held_at": None, "held_seconds": round(held, 3)}))
 
 
 def _expire(state: State, now: float) -> State:
@@ -207,8 +183,25 @@ def _expire(state: State, now: float) -> State:
     kept = tuple(other for other in state.retiring if unix(other.until) > now)
     state = replace(state, retiring=kept)
     if state.previous and unix(state.previous.until) <= now:
-        state = replace(_retire(state, state.previous, now), previous=None)
+        state = replace(moves.retire(state, state.previous, now), previous=None)
     return state
+
+
+def _remembered(state: State, changes: tuple[Change, ...], now: float) -> State:
+    """Writes changes of who serves into the history."""
+    entries = [
+        HistoryEntry(
+            at=timestamp(now),
+            event=_EVENTS[change.reason],
+            revision=change.revision.revision,
+            uri=change.revision.uri,
+            by=change.by,
+            message=change.message,
+        )
+        for change in changes
+        if change.revision and change.reason in _EVENTS
+    ]
+    return replace(state, history=(*state.history, *entries)[-HISTORY_KEPT:]) if entries else state
 
 
 def _count(state: State, servers: Mapping[str, Servers], now: float) -> State:
@@ -230,7 +223,3 @@ def _count(state: State, servers: Mapping[str, Servers], now: float) -> State:
         canary=state.canary and state.canary.model_copy(update=counted(state.canary)),
         previous=state.previous and state.previous.model_copy(update=counted(state.previous)),
     )
-
-
-def _fresh(target: Target) -> RevisionStatus:
-    return RevisionStatus(revision=target.revision, build=target.build, uri=target.uri)

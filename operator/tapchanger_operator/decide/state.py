@@ -7,6 +7,8 @@ from typing import Literal
 
 from tapchanger_operator.api.status import (
     CanaryStatus,
+    ControlStatus,
+    HistoryEntry,
     PreviousStatus,
     Rejection,
     RetiringStatus,
@@ -38,11 +40,16 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Change:
-    """Something that happened and is worth an Event and a log line."""
+    """Something that happened and is worth an Event and a log line.
+
+    `revision` is set where it is about who serves, which `status.history` keeps; `by` is who ordered it.
+    """
 
     kind: Literal["Normal", "Warning"]
     reason: str
     message: str
+    revision: RevisionStatus | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,11 +61,21 @@ class State:
     previous: PreviousStatus | None = None
     retiring: tuple[RetiringStatus, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    controls: tuple[ControlStatus, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
 
     @staticmethod
     def of(status: TransformerDeploymentStatus) -> State:
         """The state that a status holds."""
-        return State(status.stable, status.canary, status.previous, tuple(status.retiring), tuple(status.rejected))
+        return State(
+            stable=status.stable,
+            canary=status.canary,
+            previous=status.previous,
+            retiring=tuple(status.retiring),
+            rejected=tuple(status.rejected),
+            controls=tuple(status.controls),
+            history=tuple(status.history),
+        )
 
     def weights(self) -> dict[str, int]:
         """Shares of traffic by revision, all that a router must know; empty until the first revision is available."""

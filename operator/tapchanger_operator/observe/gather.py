@@ -16,10 +16,13 @@ from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, seconds, unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
+from tapchanger_operator.decide.rollout import watched
+from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import Transient, UserError
 from tapchanger_operator.kube import Kube, Object
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.observe import pods as pod_facts
+from tapchanger_operator.observe.steering import steering
 from tapchanger_operator.observe.windows import Observer
 from tapchanger_operator.resolve.identity import RevisionContent, claims, inspection_key
 from tapchanger_operator.snapshot import BuildSeen, JobState, RouterSeen, Servers, Silence, Snapshot
@@ -94,6 +97,8 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
     step_since = unix(status.canary.step_started_at) if status.canary and status.canary.step_started_at else None
     latencies = [seconds(objective.latency) for objective in spec.slo.objectives if objective.latency]
     slo_since = now - seconds(spec.slo.window)
+    stable_since = unix(status.stable.since) if status.stable and status.stable.since else None
+    watch_since = stable_since if watched(spec.rollout, State.of(status)) else None
     return Snapshot(
         now=now,
         owner=owner,
@@ -109,7 +114,9 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
         missing_claims=_missing_claims(kube, owner.namespace, spec, status),
         canary_windows=_windows(observer, owner, canary_since, latencies),
         step_windows=_windows(observer, owner, step_since, latencies),
-        slo_windows=_windows(observer, owner, slo_since if status.stable and status.stable.since else None, latencies),
+        watch_windows=_windows(observer, owner, watch_since, latencies),
+        steering=steering(body),
+        slo_windows=_windows(observer, owner, None if stable_since is None else slo_since, latencies),
     )
 
 

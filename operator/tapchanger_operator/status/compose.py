@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from tapchanger_operator.api import reasons
-from tapchanger_operator.api.base import unix
+from tapchanger_operator.api import controls, reasons
 from tapchanger_operator.api.status import (
-    AnalysisStatus,
     Condition,
     Endpoints,
     SloStatus,
@@ -16,54 +13,12 @@ from tapchanger_operator.api.status import (
     TransformerDeploymentStatus,
 )
 from tapchanger_operator.decide.judge import REASON_BY_SLO, slo_reason, window_of
-from tapchanger_operator.decide.rollout import SETTLE_SECONDS
-from tapchanger_operator.decide.state import State
-from tapchanger_operator.errors import OperatorError, UserError
-from tapchanger_operator.resolve.resolution import Resolution
-from tapchanger_operator.snapshot import Servers, Silence, Snapshot
+from tapchanger_operator.errors import UserError
+from tapchanger_operator.snapshot import Silence, Snapshot
 from tapchanger_operator.status.conditions import condition, merged, truth
+from tapchanger_operator.status.sentences import canary_sentence, sentence, why_not_serving
+from tapchanger_operator.status.situation import Situation
 from tapchanger_serving.contract import names as contract
-
-
-@dataclass(frozen=True)
-class Situation:
-    """All that status is made of. `refused` is what the cluster did not accept in this pass."""
-
-    snapshot: Snapshot
-    resolution: Resolution
-    state: State
-    analysis: AnalysisStatus | None
-    refused: UserError | None = None
-
-    @property
-    def problem(self) -> OperatorError | None:
-        """What stands in the way of the spec's content, if anything."""
-        return self.refused or self.resolution.problem
-
-    @property
-    def target(self) -> str | None:
-        """The revision that the spec asks for, once it is known."""
-        return self.resolution.content.revision if self.resolution.content else None
-
-    @property
-    def stable_servers(self) -> Servers:
-        """What was seen of the stable revision's servers."""
-        stable = self.state.stable
-        return self.snapshot.servers.get(stable.revision, Servers()) if stable else Servers()
-
-    @property
-    def serving(self) -> bool:
-        """Whether requests are answered."""
-        return self.routed and self.stable_servers.ready > 0 and self.snapshot.router.ready > 0
-
-    @property
-    def routed(self) -> bool:
-        """Whether the routers know a stable revision: the first one has to be told to them, later ones take over."""
-        stable = self.state.stable
-        if stable is None or stable.since is None:
-            return False
-        known = any(c.type == reasons.SERVING and c.status == "True" for c in self.snapshot.status.conditions)
-        return known or self.snapshot.now - unix(stable.since) >= SETTLE_SECONDS
 
 
 def compose(situation: Situation) -> TransformerDeploymentStatus:
@@ -96,6 +51,8 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         retiring=list(state.retiring),
         analysis=situation.analysis,
         rejected=list(state.rejected),
+        controls=list(state.controls),
+        history=list(state.history),
         endpoints=_endpoints(snapshot),
         slo=slo,
     )
@@ -120,46 +77,6 @@ def refused_spec(
     )
 
 
-def sentence(situation: Situation) -> str:
-    """What is going on, in one sentence for the person who runs `kubectl get`."""
-    state, problem = situation.state, situation.problem
-    serves = f"{state.stable.revision} serves" if state.stable and state.stable.since else None
-    if problem:
-        return f"{problem.message}" + (f" ({serves} meanwhile)" if serves else "")
-    if state.stable is None:
-        return "starting"
-    if state.stable.since is None:
-        trouble = situation.stable_servers.trouble
-        return f"servers of {state.stable.revision} are starting" + (f": {trouble}" if trouble else "")
-    if not situation.serving:
-        yet = "" if situation.routed else " yet"
-        return f"no requests are answered{yet}: {_why_not_serving(situation)}"
-    if state.canary:
-        return _canary_sentence(situation)
-    if situation.target and state.is_rejected(situation.target):
-        rejection = next(r for r in state.rejected if r.revision == situation.target)
-        return f"rolled back to {state.stable.revision}: {rejection.message}"
-    if state.previous:
-        return f"{serves} all requests; {state.previous.revision} stays warm until {state.previous.until}"
-    return f"{serves} all requests"
-
-
-def _canary_sentence(situation: Situation) -> str:
-    canary, snapshot = situation.state.canary, situation.snapshot
-    if canary is None:
-        return ""
-    if canary.step < 0:
-        trouble = snapshot.servers.get(canary.revision, Servers()).trouble
-        return f"canary {canary.revision} is starting" + (f": {trouble}" if trouble else "")
-    elapsed = snapshot.now - unix(canary.step_started_at) if canary.step_started_at else 0
-    steps = len(snapshot.spec.rollout.steps)
-    analysis = situation.analysis if situation.analysis and situation.analysis.revision == canary.revision else None
-    verdict = f": {analysis.message}" if analysis else ""
-    paused = ", paused" if canary.paused else ""
-    rounded = 10 * int(elapsed // 10)
-    return f"canary {canary.revision} at {canary.weight} % (step {canary.step + 1} of {steps}, {rounded} s{paused}){verdict}"
-
-
 def _built(situation: Situation) -> Condition:
     problem = situation.resolution.problem
     if problem is None and situation.resolution.build:
@@ -176,15 +93,6 @@ def _built(situation: Situation) -> Condition:
     )
 
 
-def _why_not_serving(situation: Situation) -> str:
-    servers = situation.stable_servers
-    if situation.snapshot.router.ready == 0:
-        return "no router is ready"
-    if servers.ready and not situation.routed:
-        return "the routers are being told where the servers are"
-    return servers.trouble or f"{servers.ready} of {servers.replicas} servers of the stable revision are ready"
-
-
 def _serving(situation: Situation) -> Condition:
     state = situation.state
     if state.stable is None:
@@ -196,7 +104,7 @@ def _serving(situation: Situation) -> Condition:
     reason = reasons.UNAVAILABLE if situation.routed else reasons.STARTING
     if servers.trouble and servers.trouble.startswith(reasons.NO_NODE_FITS):
         reason = reasons.NO_NODE_FITS
-    return condition(reasons.SERVING, "False", reason, _why_not_serving(situation))
+    return condition(reasons.SERVING, "False", reason, why_not_serving(situation))
 
 
 def _progressing(situation: Situation) -> Condition:
@@ -205,11 +113,15 @@ def _progressing(situation: Situation) -> Condition:
         return condition(
             reasons.PROGRESSING, truth(not isinstance(problem, UserError)), problem.reason, problem.message
         )
+    if situation.held:
+        return condition(reasons.PROGRESSING, "False", reasons.HELD, sentence(situation))
     if state.canary:
         reason = reasons.CANARY_STARTING if state.canary.step < 0 else reasons.CANARY_STEP
+        if state.canary.suspicions:
+            reason = reasons.SUSPECTED
         if state.canary.paused:
-            return condition(reasons.PROGRESSING, "False", reasons.CANARY_PAUSED, _canary_sentence(situation))
-        return condition(reasons.PROGRESSING, "True", reason, _canary_sentence(situation))
+            return condition(reasons.PROGRESSING, "False", reasons.CANARY_PAUSED, canary_sentence(situation))
+        return condition(reasons.PROGRESSING, "True", reason, canary_sentence(situation))
     if situation.target and state.is_rejected(situation.target):
         return condition(reasons.PROGRESSING, "False", reasons.ROLLED_BACK, sentence(situation))
     if state.stable is None or state.stable.since is None or state.stable.revision != situation.target:
@@ -233,9 +145,12 @@ def _stalled(situation: Situation) -> Condition:
     if situation.target and state.is_rejected(situation.target):
         remedy = "change the spec to try again, or back to what serves"
         return condition(reasons.STALLED, "True", reasons.ROLLED_BACK, f"{sentence(situation)}; {remedy}")
+    if situation.held:
+        remedy = f"remove the annotation {controls.PAUSE} to go on"
+        return condition(reasons.STALLED, "True", reasons.HELD, f"{sentence(situation)}; {remedy}")
     if state.canary and state.canary.paused:
         remedy = "send it requests, change the spec, or set rollout.analysis.onInconclusive"
-        return condition(reasons.STALLED, "True", reasons.CANARY_PAUSED, f"{_canary_sentence(situation)}; {remedy}")
+        return condition(reasons.STALLED, "True", reasons.CANARY_PAUSED, f"{canary_sentence(situation)}; {remedy}")
     return condition(reasons.STALLED, "False", reasons.NOT_STALLED)
 
 

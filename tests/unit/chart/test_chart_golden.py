@@ -17,7 +17,13 @@ Helm = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "chart"
-CASES: dict[str, list[str]] = {"default": [], "everything": ["--values", str(GOLDEN / "everything.values.yaml")]}
+CASES: dict[str, list[str]] = {
+    "default": [],
+    "everything": [
+        "--values", str(GOLDEN / "everything.values.yaml"),
+        "--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
+    ],
+}  # fmt: skip
 
 
 def dumped(manifests: list[Manifest]) -> str:

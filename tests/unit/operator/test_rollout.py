@@ -10,10 +10,10 @@ import pytest
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import timestamp, unix
 from tapchanger_operator.api.spec import RolloutSpec
-from tapchanger_operator.decide import rollout
-from tapchanger_operator.decide.rollout import advance
+from tapchanger_operator.decide import moves, rollout
+from tapchanger_operator.decide.rollout import Seen, advance
 from tapchanger_operator.decide.state import Change, Judgement, State, Target
-from tapchanger_operator.snapshot import Servers
+from tapchanger_operator.snapshot import Servers, Steering
 
 T0 = 1_700_000_000.0
 A, B, C = (Target(letter * 10, f"eb-{letter * 12}", f"pvc://models/{letter}") for letter in "abc")
@@ -37,12 +37,20 @@ class Story:
     now: float = T0
     down: set[str] = field(default_factory=set)
     told: list[Change] = field(default_factory=list)
+    steering: Steering = field(default_factory=Steering)
 
-    def go(self, target: Target | None, judgement: Judgement | None = None, after: float = 1.0) -> State:
+    def go(
+        self,
+        target: Target | None,
+        judgement: Judgement | None = None,
+        after: float = 1.0,
+        watch: Judgement | None = None,
+    ) -> State:
         """One pass, `after` seconds later."""
         self.now += after
         servers = {r: DOWN if r in self.down else UP for r in self.state.revisions()}
-        outcome = advance(self.policy, self.state, target=target, servers=servers, judgement=judgement, now=self.now)
+        seen = Seen(target, servers, judgement, watch, self.steering)
+        outcome = advance(self.policy, self.state, seen, self.now)
         self.state = outcome.state
         self.told += outcome.changes
         return self.state
@@ -146,10 +154,8 @@ def test_canary_that_is_never_ready_is_rolled_back_with_what_the_cluster_says() 
     outcome = advance(
         story.policy,
         story.state,
-        target=B,
-        servers={A.revision: UP, B.revision: trouble},
-        judgement=None,
-        now=story.now + rollout.READY_DEADLINE_SECONDS + 1,
+        Seen(B, {A.revision: UP, B.revision: trouble}),
+        story.now + rollout.READY_DEADLINE_SECONDS + 1,
     )
     assert outcome.state.canary is None
     assert outcome.state.rejected[0].reason == reasons.CANARY_NOT_READY
@@ -196,7 +202,7 @@ def test_a_failing_canary_loses_all_traffic_at_once_and_is_recorded() -> None:
     assert (rejection.revision, rejection.build, rejection.uri) == (B.revision, B.build, B.uri)
     assert (rejection.reason, rejection.message) == ("ObjectiveBreached", "too slow")
     assert rejection.first_bad_at == timestamp(T0)
-    assert story.told[-1] == Change("Warning", reasons.ROLLED_BACK, story.told[-1].message)
+    assert (story.told[-1].kind, story.told[-1].reason) == ("Warning", reasons.ROLLED_BACK)
     assert A.revision in story.told[-1].message
 
 
@@ -276,13 +282,13 @@ def test_previous_stays_warm_for_the_watch_and_then_retires() -> None:
     story.go(B, after=2)
     assert story.state.previous is None
     assert [other.revision for other in story.state.retiring] == [A.revision]
-    story.go(B, after=rollout.RETIRE_SECONDS + 1)
+    story.go(B, after=moves.RETIRE_SECONDS + 1)
     assert story.state.revisions() == (B.revision,)
 
 
 def test_previous_stays_as_long_as_routers_need_even_without_a_watch() -> None:
     story = Story(policy=policy(watch="0s")).serving(A).promoted(B)
-    story.go(B, after=rollout.RETIRE_SECONDS - 1)
+    story.go(B, after=moves.RETIRE_SECONDS - 1)
     assert story.state.weights() == {A.revision: 0, B.revision: 100}
 
 
@@ -323,7 +329,7 @@ def test_the_revision_before_the_previous_retires_at_a_promotion() -> None:
 def test_a_retired_revision_keeps_its_servers_until_every_router_knows() -> None:
     story = Story().serving(A).canary(B)
     story.go(B, FAIL)
-    story.go(B, after=rollout.RETIRE_SECONDS - 1)
+    story.go(B, after=moves.RETIRE_SECONDS - 1)
     assert B.revision in story.state.revisions()
     story.go(B, after=2)
     assert story.state.revisions() == (A.revision,)
@@ -383,12 +389,12 @@ def test_steps_that_are_edited_during_a_canary_apply_to_its_present_step() -> No
 
 def test_only_the_last_rejections_are_kept() -> None:
     story = Story().serving(A)
-    for number in range(rollout.REJECTED_KEPT + 2):
+    for number in range(moves.REJECTED_KEPT + 2):
         other = Target(f"{number:010d}", f"eb-{number:012d}", f"pvc://models/{number}")
         story.canary(other)
         story.go(other, FAIL)
-    assert len(story.state.rejected) == rollout.REJECTED_KEPT
-    assert story.state.rejected[-1].revision == f"{rollout.REJECTED_KEPT + 1:010d}"
+    assert len(story.state.rejected) == moves.REJECTED_KEPT
+    assert story.state.rejected[-1].revision == f"{moves.REJECTED_KEPT + 1:010d}"
 
 
 def test_replicas_and_readiness_are_counted_into_the_state() -> None:

@@ -10,13 +10,14 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tapchanger_operator.api import reasons
+from tapchanger_operator.api import controls, reasons
 from tapchanger_operator.api.base import unix
+from tapchanger_operator.api.controls import Order
 from tapchanger_operator.api.spec import RolloutSpec
-from tapchanger_operator.decide import rollout
-from tapchanger_operator.decide.rollout import advance
+from tapchanger_operator.decide import moves
+from tapchanger_operator.decide.rollout import Seen, advance, watched
 from tapchanger_operator.decide.state import Judgement, Outcome, State, Target
-from tapchanger_operator.snapshot import Servers
+from tapchanger_operator.snapshot import Given, Servers, Steering
 
 TARGETS = [Target(letter * 10, f"eb-{letter * 12}", f"pvc://models/{letter}") for letter in "abcd"]
 UNSURE = Judgement("Inconclusive", "TooFewRequests", "nothing new since")
@@ -69,13 +70,15 @@ class Rollout(RuleBasedStateMachine):
         self.seen_available: set[str] = set()
         self.last_traffic: dict[str, float] = {}
         self.served = False
+        self.steering = Steering()
 
     def _servers(self, state: State) -> dict[str, Servers]:
         return {r: Servers(1, int(self.up[r]), available=self.up[r]) for r in state.revisions()}
 
     def _advance(self, state: State, judgement: Judgement | None, now: float) -> Outcome:
         judged = judgement if state.canary and state.canary.step_started_at else None
-        return advance(self.policy, state, target=self.target, servers=self._servers(state), judgement=judged, now=now)
+        watch = judgement if watched(self.policy, state) else None
+        return advance(self.policy, state, Seen(self.target, self._servers(state), judged, watch, self.steering), now)
 
     def _settled(self, state: State, now: float) -> State:
         """Passes without new facts until nothing changes, which must be soon and silent in the end."""
@@ -90,6 +93,19 @@ class Rollout(RuleBasedStateMachine):
     @rule(wanted=st.sampled_from([None, *TARGETS]))
     def spec_changes(self, wanted: Target | None) -> None:
         self.target = wanted
+
+    @rule(pause=st.sampled_from([None, Given(""), Given("not at night", "kim")]))
+    def someone_pauses_or_goes_on(self, pause: Given | None) -> None:
+        self.steering = replace(self.steering, pause=pause)
+
+    @rule(
+        order=st.sampled_from(controls.ORDERS), of=st.sampled_from(TARGETS), step=st.integers(1, 4), given=st.booleans()
+    )
+    def someone_orders(self, order: Order, of: Target, step: int, given: bool) -> None:
+        where = f"/{step}" if order in controls.NEEDS_STEP else ""
+        value = Given(f"{of.revision}{where} because", "kim")
+        others = {known: what for known, what in self.steering.orders.items() if known != order}
+        self.steering = replace(self.steering, orders={**others, order: value} if given else others)
 
     @rule(policy=policies)
     def policy_changes(self, policy: RolloutSpec) -> None:
@@ -130,9 +146,14 @@ class Rollout(RuleBasedStateMachine):
         assert new is not None
         assert new.since is not None
         if new.revision != old.stable.revision:
-            assert [change.reason for change in outcome.changes] == [reasons.PROMOTED]
-            assert outcome.state.previous is not None
-            assert outcome.state.previous.revision == old.stable.revision
+            told = {change.reason for change in outcome.changes}
+            if reasons.PROMOTED in told:
+                assert outcome.state.previous is not None
+                assert outcome.state.previous.revision == old.stable.revision
+            else:
+                assert told & {reasons.SUSPECTED, reasons.ROLLED_BACK}
+                assert old.previous is not None
+                assert new.revision == old.previous.revision
 
     def _a_restart_leads_to_the_same_place(self, old: State, new: State, judgement: Judgement) -> None:
         """The status of the pass was not written: the next pass starts from the old one, a little later."""
@@ -165,16 +186,14 @@ class Rollout(RuleBasedStateMachine):
     def _servers_outlive_their_traffic(self) -> None:
         for revision, last in self.last_traffic.items():
             if revision not in self.state.revisions():
-                assert self.now - last >= rollout.RETIRE_SECONDS - TOLERANCE
+                assert self.now - last >= moves.RETIRE_SECONDS - TOLERANCE
 
     @invariant()
     def retiring_always_ends(self) -> None:
         for other in self.state.retiring:
-            assert unix(other.until) <= self.now + rollout.RETIRE_SECONDS + TOLERANCE
+            assert unix(other.until) <= self.now + moves.RETIRE_SECONDS + TOLERANCE
         later = replace(self.state, canary=None)
-        rested = advance(
-            self.policy, later, target=None, servers={}, judgement=None, now=self.now + 2 * rollout.RETIRE_SECONDS
-        )
+        rested = advance(self.policy, later, Seen(None, {}), self.now + 2 * moves.RETIRE_SECONDS)
         assert {r.revision for r in rested.state.retiring} <= {
             self.state.previous.revision if self.state.previous else ""
         }

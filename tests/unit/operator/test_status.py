@@ -22,9 +22,10 @@ from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import OperatorError, UserError, Waiting
 from tapchanger_operator.resolve.identity import RevisionContent, build_name, engine_build, inspection_key, revision
 from tapchanger_operator.resolve.resolution import Resolution
-from tapchanger_operator.snapshot import RouterSeen, Servers, Silence, Snapshot
-from tapchanger_operator.status.compose import Situation, compose, refused_spec
+from tapchanger_operator.snapshot import RouterSeen, Servers, Silence, Snapshot, Steering
+from tapchanger_operator.status.compose import compose, refused_spec
 from tapchanger_operator.status.conditions import condition, merged
+from tapchanger_operator.status.situation import Situation
 from tapchanger_serving.contract.windows import LatencyCount, Quantiles, RevisionWindow, Windows
 from tests.support import kstatus
 from tests.support.samples import IMAGES, OWNER, inspection, spec
@@ -89,6 +90,7 @@ def situation(
     refused: UserError | None = None,
     slo: Windows | Silence | None = WINDOWS,
     before: TransformerDeploymentStatus | None = None,
+    steering: Steering | None = None,
 ) -> Situation:
     snapshot = Snapshot(
         now=T0,
@@ -105,7 +107,9 @@ def situation(
         missing_claims=(),
         canary_windows=None,
         step_windows=None,
+        watch_windows=None,
         slo_windows=slo,
+        steering=steering or Steering(),
     )
     if problem:
         resolution = replace(resolution, content=None, problem=problem)

@@ -381,3 +381,74 @@ def test_a_pass_says_how_soon_the_next_is_wanted() -> None:
     assert reconcile_deployment(world.tools, ref) == JUDGING_SECONDS
     world.kube.remove(ref)
     assert reconcile_deployment(world.tools, ref) is None
+
+
+def annotate(world: World, **annotations: str | None) -> None:
+    """`kubectl annotate`; None removes one."""
+    meta = world.kube.objects[Ref("TransformerDeployment", NAMESPACE, "moderation")]["metadata"]
+    kept = {**meta.get("annotations", {}), **{f"tapchanger.dev/{name}": value for name, value in annotations.items()}}
+    meta["annotations"] = {name: value for name, value in kept.items() if value is not None}
+
+
+def promoted(world: World) -> tuple[str, str]:
+    """B takes over; the revisions before and after."""
+    before = revision(world)
+    world.deploy(B, rollout={**FAST["rollout"], "watch": "10m"})
+    assert world.run(120, lambda: ready(world)), world.status()
+    return before, revision(world)
+
+
+def test_a_model_that_breaks_after_its_promotion_is_taken_back() -> None:
+    world = served()
+    before, after = promoted(world)
+    world.run(30)
+    world.behaviours[B] = Behaviour(slow=1.0)
+    broken = world.now
+    assert world.run(60, lambda: bool(world.status().get("rejected"))), world.status()
+    assert world.now - broken <= 15
+    world.run(1)
+    assert {r: w for r, w in world.weights().items() if w} == {before: 100}
+    assert world.status()["rejected"][0]["revision"] == after
+    assert [entry["event"] for entry in world.status()["history"]] == ["Started", "Promoted", "Suspected", "RolledBack"]
+    assert not world.lost
+    assert not world.errors
+
+
+def test_a_load_that_slows_every_model_takes_nothing_back() -> None:
+    world = served()
+    _, after = promoted(world)
+    world.run(30)
+    world.behaviours[A] = world.behaviours[B] = Behaviour(slow=0.5)
+    world.run(120)
+    assert told(world, "Suspected")
+    assert "rejected" not in world.status()
+    world.behaviours[A] = world.behaviours[B] = Behaviour()
+    assert world.run(900, lambda: ready(world)), world.status()
+    assert revision(world) == after
+    assert not world.lost
+
+
+def test_a_watch_writes_seldom() -> None:
+    world = served()
+    promoted(world)
+    world.run(5)
+    before = len(world.kube.calls)
+    world.run(60)
+    assert 2 <= sum(call.verb == "status" for call in world.kube.calls[before:]) <= 12
+
+
+def test_orders_in_annotations_are_carried_out_and_answered() -> None:
+    world = served()
+    world.rate = 0.2
+    world.deploy(B, **FAST)
+    assert world.run(40, lambda: world.status().get("canary", {}).get("weight") == 10), world.status()
+    annotate(world, pause="release freeze")
+    world.run(2)
+    assert world.condition("Stalled")["reason"] == "Held"
+    assert "held: release freeze" in world.status()["message"]
+    annotate(world, pause=None, promote=f"{revision(world, 'canary')} seen in staging")
+    world.run(3)
+    assert world.status()["controls"][0]["done"], world.status()
+    assert ready(world)
+    assert world.status()["stable"]["uri"] == B
+    assert not world.lost

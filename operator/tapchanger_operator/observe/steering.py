@@ -1,0 +1,43 @@
+"""What people ask of a rollout, and who they are, from an object's annotations and its record of who wrote which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tapchanger_operator.api import controls
+from tapchanger_operator.snapshot import Given, Steering
+
+
+def steering(body: Mapping[str, Any]) -> Steering:
+    """The orders in the annotations of `body`."""
+    annotations: Mapping[str, str] = body["metadata"].get("annotations") or {}
+    orders = {
+        order: Given(value, _who(body, controls.annotation(order)))
+        for order, value in controls.given(annotations).items()
+    }
+    pause = annotations.get(controls.PAUSE)
+    return Steering(None if pause is None else Given(pause, _who(body, controls.PAUSE)), orders)
+
+
+def _who(body: Mapping[str, Any], annotation: str) -> str:
+    """Who set `annotation`: the name beside it where the same write set both, else the program that wrote it.
+
+    A name that an earlier order left behind must not be taken for that of a later one.
+    """
+    name = annotation + controls.BY_SUFFIX
+    managers = _writers(body, annotation)
+    annotations: Mapping[str, str] = body["metadata"].get("annotations") or {}
+    if name in annotations and managers and _writers(body, name) == managers:
+        return annotations[name]
+    return ", ".join(sorted(manager for manager, _ in managers))
+
+
+def _writers(body: Mapping[str, Any], annotation: str) -> frozenset[tuple[str, str]]:
+    """(manager, operation) of each that owns `annotation`, as `metadata.managedFields` has it."""
+    found = set()
+    for entry in body["metadata"].get("managedFields") or []:
+        fields = entry.get("fieldsV1", {}).get("f:metadata", {}).get("f:annotations", {})
+        if f"f:{annotation}" in fields:
+            found.add((entry.get("manager", ""), entry.get("operation", "")))
+    return frozenset(found)

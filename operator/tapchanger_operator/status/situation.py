@@ -1,0 +1,74 @@
+"""All that status is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tapchanger_operator.api import reasons
+from tapchanger_operator.api.base import unix
+from tapchanger_operator.api.status import AnalysisStatus
+from tapchanger_operator.decide.rollout import SETTLE_SECONDS
+from tapchanger_operator.decide.state import State
+from tapchanger_operator.errors import OperatorError, UserError
+from tapchanger_operator.resolve.resolution import Resolution
+from tapchanger_operator.snapshot import Servers, Snapshot
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What was understood, decided and seen. `refused` is what the cluster did not accept in this pass."""
+
+    snapshot: Snapshot
+    resolution: Resolution
+    state: State
+    analysis: AnalysisStatus | None
+    refused: UserError | None = None
+
+    @property
+    def problem(self) -> OperatorError | None:
+        """What stands in the way of the spec's content, if anything."""
+        return self.refused or self.resolution.problem
+
+    @property
+    def target(self) -> str | None:
+        """The revision that the spec asks for, once it is known."""
+        return self.resolution.content.revision if self.resolution.content else None
+
+    @property
+    def stable_servers(self) -> Servers:
+        """What was seen of the stable revision's servers."""
+        stable = self.state.stable
+        return self.snapshot.servers.get(stable.revision, Servers()) if stable else Servers()
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests are answered."""
+        return self.routed and self.stable_servers.ready > 0 and self.snapshot.router.ready > 0
+
+    @property
+    def routed(self) -> bool:
+        """Whether the routers know a stable revision: the first one has to be told to them, later ones take over."""
+        stable = self.state.stable
+        if stable is None or stable.since is None:
+            return False
+        known = any(c.type == reasons.SERVING and c.status == "True" for c in self.snapshot.status.conditions)
+        return known or self.snapshot.now - unix(stable.since) >= SETTLE_SECONDS
+
+    @property
+    def held(self) -> bool:
+        """Whether a person holds back what would come next."""
+        if self.snapshot.steering.pause is None:
+            return False
+        state = self.state
+        if state.canary:
+            return True
+        changed = (
+            state.stable is not None
+            and state.stable.since is not None
+            and self.target
+            not in (
+                None,
+                state.stable.revision,
+            )
+        )
+        return changed and not state.is_rejected(self.target or "")
