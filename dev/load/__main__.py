@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dev.load", description="Steady requests to a served model.")
     parser.add_argument("--plan", choices=["-"], help="read everything from a line of JSON on standard input")
     parser.add_argument("--address", default="127.0.0.1:8001", help="HOST:PORT (default: %(default)s)")
-    parser.add_argument("--protocol", choices=["grpc", "http"], default="grpc")
+    parser.add_argument("--protocol", choices=["grpc", "grpc-stream", "http"], default="grpc")
     parser.add_argument("--model", help="name of the TransformerDeployment")
     parser.add_argument("--texts", type=Path, help="a JSON list of texts, or one text a line")
     parser.add_argument("--rate", type=float, default=20.0, help="requests a second (default: %(default)s)")

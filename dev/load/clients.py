@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -54,6 +55,28 @@ class GrpcClient:
         return str(code.name), _text(headers.get(REVISION_HEADER))
 
 
+class StreamClient(GrpcClient):
+    """gRPC with a stream of its own for each request, as clients of streaming APIs send them."""
+
+    async def send(self, text: int) -> Outcome:
+        """As :meth:`GrpcClient.send`; `stream/error` where the server answered with an error in the stream."""
+        call = next(self._stubs).ModelStreamInfer(iter([self._requests[text]]), timeout=self._patience)
+        answers = [answer async for answer in _until_end(call)]
+        code = await call.code()
+        headers = dict([*(await call.trailing_metadata() or ()), *(await call.initial_metadata() or ())])
+        wrong = code is grpc.StatusCode.OK and (len(answers) != 1 or answers[0].error_message)
+        return "stream/error" if wrong else str(code.name), _text(headers.get(REVISION_HEADER))
+
+
+async def _until_end(call: Any) -> AsyncIterator[Any]:
+    """The answers of a stream; how it ended is left to its code."""
+    try:
+        async for answer in call:
+            yield answer
+    except grpc.aio.AioRpcError:
+        return
+
+
 class HttpClient:
     """HTTP with JSON. The plan's number of connections are kept; while all are busy, more are opened, so nothing queues here."""
 
@@ -90,7 +113,8 @@ class HttpClient:
 
 def client(plan: Plan) -> Client:
     """The client of the plan's protocol."""
-    return GrpcClient(plan) if plan.protocol == "grpc" else HttpClient(plan)
+    kinds: dict[str, Callable[[Plan], Client]] = {"grpc": GrpcClient, "grpc-stream": StreamClient, "http": HttpClient}
+    return kinds[plan.protocol](plan)
 
 
 def _body(text: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Protocol = Literal["grpc", "http"]
+Protocol = Literal["grpc", "grpc-stream", "http"]
 Arrivals = Literal["even", "poisson"]
 
 LONGEST_SECONDS = 3600.0

@@ -16,6 +16,7 @@ from tapchanger_serving.contract.messages import StepFailure
 Pod = Mapping[str, Any]
 
 JOB_LABEL = "batch.kubernetes.io/job-name"
+_CRASHING = "CrashLoopBackOff"
 _WAITING_TROUBLE = {
     "ImagePullBackOff",
     "ErrImagePull",
@@ -47,12 +48,24 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
             if unschedulable and not _waits_for_store(str(condition.get("message", ""))):
                 return Trouble(reasons.NO_NODE_FITS, str(condition.get("message", "")))
         for container in _containers(status):
+            failed = _failed(container)
+            if failed:
+                code, said = failed.get("exitCode"), _first_line(failed.get("message", "")) or failed.get("reason", "")
+                return Trouble(_CRASHING, f"container {container['name']} ends with exit code {code}: {said}")
             waiting = container.get("state", {}).get("waiting", {})
             if waiting.get("reason") in _WAITING_TROUBLE:
-                last = container.get("lastState", {}).get("terminated", {}).get("message", "")
-                detail = _first_line(last or waiting.get("message", ""))
+                detail = _first_line(waiting.get("message", ""))
                 return Trouble(waiting["reason"], f"container {container['name']}: {waiting['reason']}: {detail}")
     return None
+
+
+def _failed(container: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How a container ended that keeps failing: it has just ended, waits for its next start, or is not ready again yet."""
+    state = container.get("state", {})
+    ended: Mapping[str, Any] = state.get("terminated") or container.get("lastState", {}).get("terminated", {})
+    waits = state.get("waiting", {}).get("reason", _CRASHING)
+    again = waits == _CRASHING and not container.get("ready", False)
+    return ended if again and ended.get("exitCode", 0) != 0 else None
 
 
 def job_state(job: Mapping[str, Any], pods: Sequence[Pod], crashed: str) -> JobState:

@@ -37,6 +37,12 @@ class Model(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
             context.abort(grpc.StatusCode.INTERNAL, "no such character")
         return service_pb2.ModelInferResponse(model_name=request.model_name)
 
+    def ModelStreamInfer(self, requests: Any, context: Any) -> Any:  # noqa: N802 - the name is the protocol's
+        context.send_initial_metadata(((REVISION, "r1"),))
+        for request in requests:
+            said = "no such character" if MARK.encode() in request.raw_input_contents[0] else ""
+            yield service_pb2.ModelStreamInferResponse(error_message=said)
+
 
 class Handler(BaseHTTPRequestHandler):
     """The same over HTTP; the first request of each connection is noted."""
@@ -94,11 +100,14 @@ def record(sent: float = 0.0, seconds: float = 0.1, revision: str | None = "a", 
     return Record(sent, sent + seconds, revision, code, 0, sent)
 
 
-@pytest.mark.parametrize(("protocol", "failure", "revision"), [("grpc", "INTERNAL", "r1"), ("http", "http/500", "r2")])
+@pytest.mark.parametrize(
+    ("protocol", "failure", "revision"),
+    [("grpc", "INTERNAL", "r1"), ("grpc-stream", "stream/error", "r1"), ("http", "http/500", "r2")],
+)
 def test_every_request_is_noted_with_its_revision_and_failures_are_not_retried(
     protocol: str, failure: str, revision: str, request: pytest.FixtureRequest
 ) -> None:
-    address = request.getfixturevalue(f"{protocol}_address")
+    address = request.getfixturevalue(f"{protocol.removesuffix('-stream')}_address")
     with Load(plan(address=address, protocol=protocol, mark=MARK, marked=0.1)) as load:
         records = load.wait()
     assert len(records) == 40

@@ -71,13 +71,38 @@ def test_a_container_that_cannot_start_has_the_kubelets_words(reason: str) -> No
     assert found.message == f'container triton: {reason}: Back-off pulling image "server:x"'
 
 
-def test_a_container_that_crashes_tells_its_last_words() -> None:
-    crash = waiting(
-        "repository", "CrashLoopBackOff", "back-off 10s", last="Traceback\n  …\nValueError: digest differs\n"
-    )
-    found = trouble([pod(waiting("triton", "PodInitializing"), init=(crash,))])
+CRASH = {"exitCode": 1, "reason": "Error", "message": "Traceback\n  …\nValueError: digest differs\n"}
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        {"state": {"terminated": CRASH}},
+        {
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+            "lastState": {"terminated": CRASH},
+        },
+        {"state": {"running": {}}, "ready": False, "lastState": {"terminated": CRASH}},
+    ],
+    ids=["has just ended", "waits for its next start", "runs again and is not ready"],
+)
+def test_a_container_that_keeps_crashing_tells_its_last_words(container: dict[str, Any]) -> None:
+    found = trouble([pod(waiting("triton", "PodInitializing"), init=({"name": "repository", **container},))])
     assert found is not None
-    assert found.message == "container repository: CrashLoopBackOff: ValueError: digest differs"
+    assert found.reason == "CrashLoopBackOff"
+    assert found.message == "container repository ends with exit code 1: ValueError: digest differs"
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        {"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+        {"state": {"running": {}}, "ready": True, "lastState": {"terminated": CRASH}},
+    ],
+    ids=["ended well", "is ready again"],
+)
+def test_a_crash_that_is_over_is_no_trouble(container: dict[str, Any]) -> None:
+    assert trouble([pod({"name": "triton", **container})]) is None
 
 
 @pytest.mark.parametrize(
