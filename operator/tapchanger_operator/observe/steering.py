@@ -21,16 +21,17 @@ def steering(body: Mapping[str, Any]) -> Steering:
 
 
 def _who(body: Mapping[str, Any], annotation: str) -> str:
-    """Who set `annotation`: the name beside it where the same write set both, else the program that wrote it.
+    """Who set `annotation`: the name beside it where no program wrote it, or the one that wrote the order; else that program.
 
-    A name that an earlier order left behind must not be taken for that of a later one.
+    A name without a writer comes from the API server's admission, which keeps it up to date. One that another program left
+    with an earlier order must not be taken for that of a later one.
     """
     name = annotation + controls.BY_SUFFIX
-    managers = _writers(body, annotation)
+    writers, namers = _writers(body, annotation), _writers(body, name)
     annotations: Mapping[str, str] = body["metadata"].get("annotations") or {}
-    if name in annotations and managers and _writers(body, name) == managers:
+    if name in annotations and namers in (frozenset(), writers):
         return annotations[name]
-    return ", ".join(sorted(manager for manager, _ in managers))
+    return ", ".join(sorted(manager for manager, _ in writers))
 
 
 def _writers(body: Mapping[str, Any], annotation: str) -> frozenset[tuple[str, str]]:

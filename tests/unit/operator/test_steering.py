@@ -27,6 +27,11 @@ def test_the_name_beside_an_order_counts_where_the_same_write_set_it() -> None:
     assert found.orders == {"promote": Given("abcd", "kim")}
 
 
+def test_a_name_that_the_api_server_wrote_counts() -> None:
+    found = steering(body({"promote": "abcd", "promote-by": "kim"}, written("kubectl-annotate", "promote")))
+    assert found.orders == {"promote": Given("abcd", "kim")}
+
+
 def test_a_name_that_an_earlier_order_left_is_not_believed() -> None:
     found = steering(
         body(
