@@ -105,6 +105,7 @@ def _abort(scene: _Scene) -> Outcome:
     if stable and previous and stable.revision == scene.command.revision:
         if not scene.servers.get(previous.revision, Servers()).available:
             raise RefusedError(f"the servers of {previous.revision} are not ready, so nothing could take over")
+        state = replace(moves.retire(state, state.canary, scene.now), canary=None)
         state = moves.suspect(scene.policy, state, stable, previous, scene.why, scene.now).state
     else:
         scene.canary()

@@ -130,6 +130,16 @@ def test_abort_after_the_promotion_returns_to_the_warm_predecessor() -> None:
     assert answer(story).done
 
 
+def test_abort_of_what_serves_starts_the_canary_beside_it_anew() -> None:
+    story = Story().serving(A).promoted(B).canary(C)
+    order(story, "abort", B.revision)
+    state = story.go(C, UNSURE)
+    assert state.weights() == {A.revision: 100, B.revision: 0, C.revision: 0}
+    assert [other.revision for other in state.retiring] == [B.revision]
+    assert state.canary is not None
+    assert (state.canary.revision, state.canary.step) == (C.revision, -1)
+
+
 def test_abort_without_a_predecessor_to_return_to_is_refused() -> None:
     story = Story().serving(A)
     order(story, "abort", A.revision)
