@@ -22,6 +22,9 @@ FOLDERS = ("crds", "charts/tapchanger/files/crds")
 NAME_LIMIT = 40
 """Longest name of a TransformerDeployment: names of its objects add a revision and stay within a DNS label."""
 
+UNSEEN = -1
+"""`status.observedGeneration` of an object that no operator has seen."""
+
 _DROPPED = {"title", "$defs", "discriminator", "propertyNames", "examples"}
 
 
@@ -129,7 +132,9 @@ def definition(
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
         "spec": _defaults(spec),
-        "status": _defaults(status),
+        # An object that no operator has seen yet must read as in progress to those who wait for it: by kstatus' rules an
+        # observed generation other than the object's says so, while none at all says that all is well.
+        "status": {**_defaults(status), "default": {"observedGeneration": UNSEEN}},
     }
     root: dict[str, Any] = {"type": "object", "required": ["spec"], "properties": properties}
     if rules:

@@ -13,6 +13,7 @@ from tapchanger_operator.api.enginebuild import EngineBuildSpec
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.resolve.identity import engine_build
 from tests.support.golden import ROOT
+from tests.support.kstatus import health
 from tests.support.samples import FULL_SPEC, IMAGES, MODEL, full_spec, inspection, spec
 from tests.support.schemas import defaulted, nodes, problems, schema_of
 
@@ -144,3 +145,9 @@ def test_short_names_and_categories_are_the_contracts() -> None:
 def test_the_status_is_a_subresource() -> None:
     for definition in crd.definitions().values():
         assert definition["spec"]["versions"][0]["subresources"] == {"status": {}}
+
+
+@pytest.mark.parametrize("kind", ["TransformerDeployment", "EngineBuild"])
+def test_what_no_operator_has_seen_yet_reads_as_in_progress(kind: str) -> None:
+    stored = {"metadata": {"name": "new", "generation": 1}, "status": schema_of(kind, "status")["default"]}
+    assert health(stored) == "InProgress"
