@@ -1,0 +1,127 @@
+"""The last verdict and the figures it was made from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from tapchanger_cli.subject import Subject
+from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, table, truth
+from tapchanger_cli.words import number, of
+from tapchanger_operator.api.status import AnalysisStatus, ObjectiveEvidence
+
+_COLOURS: Final = {"Pass": GOOD, "Fail": BAD, "Inconclusive": WAITING, "Error": BAD}
+_CELLS: Final = 12
+
+
+def title(subject: Subject, analysis: AnalysisStatus) -> str:
+    """Whom the verdict is about."""
+    canary = subject.status.canary
+    if analysis.watching:
+        return f"after the promotion of {analysis.revision}"
+    if canary and canary.revision == analysis.revision:
+        return f"on canary {analysis.revision}"
+    return f"on the last canary, {analysis.revision}"
+
+
+def verdict(subject: Subject, analysis: AnalysisStatus) -> RenderableType:
+    """The verdict in words."""
+    word = Text(analysis.verdict, style=_COLOURS[analysis.verdict])
+    return Text.assemble(word, f" {title(subject, analysis)} ({analysis.reason}): {analysis.message}")
+
+
+def figures(analysis: AnalysisStatus) -> RenderableType:
+    """Each objective's counts and e-value, with how near it is to a rollback."""
+    tested = "REVISION" if analysis.watching else "CANARY"
+    rows = [
+        (
+            entry.objective,
+            of(entry.bad, entry.requests),
+            of(entry.stable_bad, entry.stable_requests),
+            number(entry.e_value),
+            number(entry.threshold),
+            bar(entry),
+        )
+        for entry in analysis.evidence
+    ]
+    columns = ("OBJECTIVE", f"BAD OF {tested}", "BAD OF STABLE", "E-VALUE", "FAILS AT", "EVIDENCE AGAINST IT")
+    return table(columns, rows, right=("E-VALUE", "FAILS AT"))
+
+
+def nearness(entry: ObjectiveEvidence) -> float:
+    """How far the evidence has come to a rollback, from 0 (none) to 1, on the scale of logarithms on which it grows."""
+    if entry.e_value <= 1.0 or entry.threshold <= 1.0:
+        return 0.0
+    return min(1.0, math.log(entry.e_value) / math.log(entry.threshold))
+
+
+def bar(entry: ObjectiveEvidence) -> Text:
+    """:func:`nearness`, drawn."""
+    share = nearness(entry)
+    full = round(share * _CELLS)
+    style = BAD if share >= 1.0 else WAITING if share >= 0.5 else GOOD
+    return Text.assemble(("█" * full, style), ("░" * (_CELLS - full), QUIET))
+
+
+def explained(analysis: AnalysisStatus) -> Iterator[str]:
+    """Each objective's evidence in a sentence.
+
+    That a sound canary's e-value ever reaches x has a chance of at most 1/x: Ville's inequality, Étude critique de la
+    notion de collectif, 1939.
+    """
+    who = "the revision" if analysis.watching else "the canary"
+    for entry in analysis.evidence:
+        beside = of(entry.stable_bad, entry.stable_requests)
+        begin = f"{entry.objective}: bad were {of(entry.bad, entry.requests)} of {who}, {beside} of stable. "
+        reached = f"The e-value is {number(entry.e_value)}; at {number(entry.threshold)} it fails. "
+        if entry.e_value >= entry.threshold:
+            chance = f"a sound revision would get this far at most once in {number(entry.e_value)} rollouts"
+            yield f"{begin}{reached}That is reached: {chance}, however often one looks."
+        elif entry.e_value > 1.0:
+            yield f"{begin}{reached}There is some evidence against it, too little to act on."
+        else:
+            yield f"{begin}{reached}There is no evidence against it."
+
+
+def blamed(blame: Any) -> list[tuple[str, str]]:
+    """What the operator holds responsible, as (name, words) of whatever it wrote."""
+    if isinstance(blame, Mapping):
+        return [(str(name), _flat(value)) for name, value in blame.items() if value not in (None, "", [], {})]
+    return [("blame", _flat(blame))] if blame else []
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_flat(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(_flat(part) for part in value)
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def summary(subject: Subject) -> RenderableType | None:
+    """Verdict and figures; None where nothing was judged."""
+    analysis = subject.status.analysis
+    if analysis is None:
+        return None
+    parts = [verdict(subject, analysis)]
+    if analysis.evidence:
+        parts.append(figures(analysis))
+    for name, words in blamed(subject.blame):
+        parts.append(Text(f"{name}: {words}"))
+    return Group(*parts)
+
+
+def slo(subject: Subject) -> RenderableType | None:
+    """What users saw; None where nothing serves."""
+    seen, met = subject.status.slo, subject.condition("SLOMet")
+    if seen is None:
+        return None
+    latency = ", ".join(f"{name} {value}" for name, value in (("p50", seen.p50), ("p99", seen.p99)) if value)
+    asked = f"{seen.requests} requests in the last {subject.policy.window}"
+    state = truth(met.status, {"True": "met", "False": "missed"}.get(met.status, "not known")) if met else Text("")
+    first = Text.assemble(state, f"  {asked}" + (f", {latency}" if latency else ""))
+    return Group(first, *(Text(line) for line in seen.objectives))

@@ -1,0 +1,107 @@
+"""`explain NAME`: why it is as it is, and what a person can do."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from tapchanger_cli.advice import advise
+from tapchanger_cli.builds import Build
+from tapchanger_cli.subject import Subject
+from tapchanger_cli.views import evidence
+from tapchanger_cli.views.parts import BAD, GOOD, QUIET, heading, table, truth
+from tapchanger_cli.words import clock, number
+from tapchanger_operator.api import reference
+from tapchanger_operator.api.status import Condition
+from tapchanger_serving.contract.messages import BuildReport, Candidate, GateResult
+
+
+def view(subject: Subject, build: Build | None, program: str) -> RenderableType:
+    """Everything that explains the state."""
+    head = Text.assemble((subject.name, "bold"), f"  namespace {subject.namespace}")
+    parts: list[RenderableType] = [head, Text(subject.sentence)]
+    for title, body in _sections(subject, build, program):
+        parts += [Text(""), heading(title), Padding(body, (0, 0, 0, 2))]
+    return Group(*parts)
+
+
+def _sections(subject: Subject, build: Build | None, program: str) -> Iterator[tuple[str, RenderableType]]:
+    if subject.status.conditions:
+        yield "Conditions", Group(*(_condition(found) for found in subject.status.conditions))
+    analysis = subject.status.analysis
+    if analysis:
+        lines: list[RenderableType] = [evidence.verdict(subject, analysis)]
+        lines += [Text(f"· {line}") for line in evidence.explained(analysis)]
+        if analysis.evidence:
+            lines.append(evidence.figures(analysis))
+        yield "Evidence", Group(*lines)
+        blame = [Text(f"{name}: {words}") for name, words in evidence.blamed(subject.blame)]
+        if analysis.exemplars:
+            blame.append(Text(f"traces of real bad requests: {', '.join(analysis.exemplars)}"))
+        if blame:
+            yield "Where the time or the errors come from", Group(*blame)
+    if subject.status.rejected:
+        rows = [
+            (entry.revision, clock(entry.at), entry.reason, entry.uri, entry.message)
+            for entry in reversed(subject.status.rejected)
+        ]
+        columns = ("REVISION", "WHEN", "REASON", "MODEL", "WHY")
+        yield "Rejected revisions (the same content is not tried again by itself)", table(columns, rows)
+    if build:
+        yield f"Engine {build.name}", _build(build)
+    advice = [(Text(one.command, style="bold"), one.effect) for one in advise(subject, program)]
+    yield "What you can do", table(("COMMAND", "WHAT IT DOES"), advice)
+
+
+def _condition(found: Condition) -> RenderableType:
+    meaning = meanings().get(found.reason, "")
+    first = Text.assemble(truth(found.status, f"{found.type} {found.status}"), f"  {found.reason}: {meaning}")
+    if not found.message:
+        return first
+    return Group(first, Padding(Text(found.message, style=QUIET), (0, 0, 0, 2)))
+
+
+@functools.cache
+def meanings() -> dict[str, str]:
+    """What each reason means, as docs/reasons.md has it."""
+    return {value: meaning for _, value, meaning in reference.entries()}
+
+
+def _build(build: Build) -> RenderableType:
+    words = Text(f"{build.phase}: {build.message}")
+    if build.unreadable:
+        return Group(words, Text("its report is of another release and can't be read by this command"))
+    return Group(words, *_report(build.report)) if build.report else words
+
+
+def _report(report: BuildReport) -> Iterator[RenderableType]:
+    rate = f"{number(report.torch_texts_per_second)} texts/s"
+    yield Text(f"{report.runtime} {report.precision}, {report.speedup:.2f} times PyTorch ({rate})")
+    yield Text("")
+    yield table(("GATE", "FOUND", "BOUND", "", "DETAIL"), [_gate(entry) for entry in report.gates], right=("FOUND",))
+    yield Text("")
+    columns = ("CANDIDATE", "TEXTS/S", "P50 MS", "MEMORY MIB", "FIDELITY", "", "ERROR")
+    figures = ("TEXTS/S", "P50 MS", "MEMORY MIB", "FIDELITY")
+    yield table(columns, [_candidate(entry, report) for entry in report.candidates], right=figures)
+
+
+def _gate(entry: GateResult) -> tuple[RenderableType | str, ...]:
+    found = "not evaluated" if entry.value is None else f"{entry.value:.4g}"
+    return entry.name, found, entry.bound, _passed(entry.passed), entry.detail or ""
+
+
+def _candidate(entry: Candidate, report: BuildReport) -> tuple[RenderableType | str, ...]:
+    chosen = (entry.runtime, entry.precision) == (report.runtime, report.precision)
+    name = Text(f"{entry.runtime} {entry.precision}", style="bold" if chosen else "")
+    fidelity = entry.agreement if entry.agreement is not None else entry.cosine
+    figures = (entry.texts_per_second, entry.p50_ms, entry.memory_mib, fidelity)
+    mark: RenderableType = Text("chosen", style=GOOD) if chosen else _passed(entry.passed)
+    return name, *("–" if value is None else f"{value:.4g}" for value in figures), mark, entry.error or ""
+
+
+def _passed(passed: bool) -> Text:
+    return Text("passed", style=GOOD) if passed else Text("failed", style=BAD)

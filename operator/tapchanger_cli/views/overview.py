@@ -1,0 +1,112 @@
+"""`status NAME`: who serves, how far the rollout is, what the verdict rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from tapchanger_cli import documents
+from tapchanger_cli.subject import Subject
+from tapchanger_cli.views import evidence
+from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, facts, table, truth
+from tapchanger_cli.words import duration, left, since
+from tapchanger_operator.api.status import ControlStatus
+
+_MARKS: Final = {"done": ("✔", GOOD), "current": ("●", WAITING), "next": ("○", QUIET)}
+
+
+def view(subject: Subject, now: float) -> RenderableType:
+    """One deployment."""
+    head = Text.assemble((subject.name, "bold"), f"  namespace {subject.namespace}  ", _ready(subject))
+    parts: list[RenderableType] = [head, Text(subject.sentence), Text(""), revisions(subject, now), Text("")]
+    rows = [("Rollout", progress(subject, now)), *_more(subject)]
+    return Group(*parts, facts(rows))
+
+
+def revisions(subject: Subject, now: float) -> RenderableType:
+    """Every revision that has servers."""
+    rows = []
+    for entry in documents.revisions(subject):
+        role = entry["role"]
+        until = f" (until in {left(entry['until'], now)})" if role == "previous" else ""
+        style = {"stable": GOOD, "canary": WAITING}.get(role, QUIET)
+        ready = Text(f"{entry['ready']}/{entry['replicas']}", style="" if entry["ready"] >= entry["replicas"] else BAD)
+        weight = f"{entry['weight']} %"
+        age = since(entry["since"], now)
+        rows.append(
+            (Text(role, style=style), entry["revision"], weight, ready, age, entry["build"], entry["uri"] + until)
+        )
+    if not rows:
+        return Text("no revision has servers yet", style=QUIET)
+    return table(
+        ("ROLE", "REVISION", "WEIGHT", "READY", "AGE", "ENGINE", "MODEL"), rows, right=("WEIGHT", "READY", "AGE")
+    )
+
+
+def progress(subject: Subject, now: float) -> Text:
+    """The steps of the rollout, and where it stands."""
+    canary = subject.status.canary
+    if canary and canary.suspicions:
+        beside = subject.status.stable.revision if subject.status.stable else "nothing"
+        return Text(f"● {canary.revision} is compared with {beside} since it broke an objective", style=WAITING)
+    drawn = Text("")
+    if canary:
+        starting = canary.step < 0
+        drawn.append("● " if starting else "✔ ", style=WAITING if starting else GOOD)
+        drawn.append("start")
+    entries = [*documents.steps(subject), {"weight": 100, "state": "done" if subject.ready == "True" else "next"}]
+    for entry in entries:
+        mark, style = _MARKS[entry["state"]]
+        drawn.append(" → " if drawn.plain else "", style=QUIET)
+        drawn.append(f"{mark} ", style=style)
+        drawn.append(f"{entry['weight']} %", style="bold" if entry["state"] == "current" else "")
+    where = _where(subject, now)
+    return drawn.append(f"   {where}", style=WAITING) if where else drawn
+
+
+def _where(subject: Subject, now: float) -> str:
+    canary = subject.status.canary
+    if subject.hold_shown:
+        return "held"
+    if canary is None:
+        return "rolled back" if subject.rejection else ""
+    if canary.paused:
+        return f"undecided after {subject.policy.timeout}, waits for a person"
+    if canary.step < 0:
+        return f"servers are starting, {since(canary.created_at, now)}"
+    elapsed = duration(canary.elapsed(now))
+    return f"step {canary.step + 1} of {len(subject.policy.weights)}, {elapsed} of at most {subject.policy.timeout}"
+
+
+def _more(subject: Subject) -> Iterator[tuple[str, RenderableType]]:
+    if subject.hold is not None:
+        by = f"by {subject.hold_by}" if subject.hold_by else ""
+        words = ": ".join(part for part in (by, subject.hold) if part)
+        yet = "" if subject.hold_shown else " (nothing is under way that it would stop)"
+        yield "Held", Text(f"{words}{yet}", style=WAITING)
+    judged = evidence.summary(subject)
+    if judged:
+        yield "Verdict", judged
+    seen = evidence.slo(subject)
+    if seen:
+        yield "SLO", seen
+    if subject.rejection:
+        yield "Rejected", f"{subject.rejection.revision}: {subject.rejection.message}"
+    if subject.status.controls:
+        yield "Orders", Group(*(ordered(answer) for answer in subject.status.controls))
+    if subject.outdated:
+        yield "Note", Text("the operator has not looked at the newest spec yet", style=WAITING)
+
+
+def ordered(answer: ControlStatus) -> Text:
+    """An order and its answer."""
+    mark = ("✔ ", GOOD) if answer.done else ("✘ ", BAD)
+    by = f" by {answer.by}" if answer.by else ""
+    return Text.assemble(mark, f"{answer.order}{by}: {answer.message}")
+
+
+def _ready(subject: Subject) -> Text:
+    return truth(subject.ready, {"True": "ready", "False": "not ready"}.get(subject.ready, "not known yet"))
