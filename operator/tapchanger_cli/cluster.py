@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
+import yaml
 from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -47,7 +48,7 @@ def contexts(kubeconfig: str | None) -> tuple[list[str], str, str | None]:
     """The contexts of a kubeconfig, the current one, and its namespace. Raises CliError where there is no kubeconfig."""
     try:
         known, current = config.list_kube_config_contexts(kubeconfig)
-    except (config.ConfigException, OSError) as problem:
+    except (config.ConfigException, yaml.YAMLError, OSError) as problem:
         raise CliError(f"no kubeconfig can be read: {problem}", "write --kubeconfig FILE, or set KUBECONFIG") from None
     return [entry["name"] for entry in known], current["name"], current["context"].get("namespace")
 
@@ -70,7 +71,7 @@ def connect(access: Access, timeout: tuple[float, float] = _TIMEOUT) -> Cluster:
         namespace = next(entry["context"].get("namespace") for entry in known if entry["name"] == access.context)
     try:
         api = config.new_client_from_config(access.kubeconfig, access.context, client_configuration=settings)
-    except (config.ConfigException, OSError) as problem:
+    except (config.ConfigException, yaml.YAMLError, OSError) as problem:
         raise CliError(
             f"the kubeconfig can't be used: {problem}", "see whether `kubectl get namespaces` works"
         ) from None

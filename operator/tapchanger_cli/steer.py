@@ -26,11 +26,10 @@ def _ordering(
     *, revision: bool = True, reason_needed: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds NAME and the options of an order."""
+    need: dict[str, Any] = {"required": True} if reason_needed else {"default": ""}
     options = [
         named(),
-        click.option(
-            "--reason", default="", required=reason_needed, help="Why, in your words; it is kept with the order."
-        ),
+        click.option("--reason", help="Why, in your words; it is kept with the order.", **need),
         click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the operator's answer."),
         click.option("--timeout", type=Duration(), default="60s", show_default=True, help="How long to wait."),
     ]
@@ -94,10 +93,10 @@ def pause(session: Session, name: str, reason: str, wait: bool, timeout: float) 
     subject = _annotated(session, subject, orders.patch(controls.PAUSE, text, by))
     if wait and subject.under_way:
         subject = _seen(session, subject, timeout, lambda now: now.hold_shown or not now.under_way)
-    message = "held" if subject.hold_shown else "will be held"
+    message = "held" if wait else "will be held"
     if not subject.under_way:
         message = "nothing is under way; the next change of the spec will be held"
-    _tell(session, subject, documents.order(subject, "pause", text, by, subject.hold_shown if wait else None, message))
+    _tell(session, subject, documents.order(subject, "pause", text, by, True if wait else None, message))
 
 
 @click.command(

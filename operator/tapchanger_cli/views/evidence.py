@@ -12,10 +12,11 @@ from rich.text import Text
 from tapchanger_cli.subject import Subject
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, table, truth
 from tapchanger_cli.words import number, of
+from tapchanger_operator.api import reasons
 from tapchanger_operator.api.status import AnalysisStatus, ObjectiveEvidence
 
 _COLOURS: Final = {"Pass": GOOD, "Fail": BAD, "Inconclusive": WAITING, "Error": BAD}
-_CELLS: Final = 12
+_CELLS: Final = 8
 
 
 def title(subject: Subject, analysis: AnalysisStatus) -> str:
@@ -42,14 +43,12 @@ def figures(analysis: AnalysisStatus) -> RenderableType:
             entry.objective,
             of(entry.bad, entry.requests),
             of(entry.stable_bad, entry.stable_requests),
-            number(entry.e_value),
-            number(entry.threshold),
+            f"{number(entry.e_value)} of {number(entry.threshold)}",
             bar(entry),
         )
         for entry in analysis.evidence
     ]
-    columns = ("OBJECTIVE", f"BAD OF {tested}", "BAD OF STABLE", "E-VALUE", "FAILS AT", "EVIDENCE AGAINST IT")
-    return table(columns, rows, right=("E-VALUE", "FAILS AT"))
+    return table(("OBJECTIVE", f"BAD OF {tested}", "BAD OF STABLE", "E-VALUE", "AGAINST"), rows, right=("E-VALUE",))
 
 
 def nearness(entry: ObjectiveEvidence) -> float:
@@ -102,26 +101,15 @@ def _flat(value: Any) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def summary(subject: Subject) -> RenderableType | None:
-    """Verdict and figures; None where nothing was judged."""
-    analysis = subject.status.analysis
-    if analysis is None:
-        return None
-    parts = [verdict(subject, analysis)]
-    if analysis.evidence:
-        parts.append(figures(analysis))
-    for name, words in blamed(subject.blame):
-        parts.append(Text(f"{name}: {words}"))
-    return Group(*parts)
-
-
 def slo(subject: Subject) -> RenderableType | None:
     """What users saw; None where nothing serves."""
-    seen, met = subject.status.slo, subject.condition("SLOMet")
+    seen, met = subject.status.slo, subject.condition(reasons.SLO_MET)
     if seen is None:
         return None
-    latency = ", ".join(f"{name} {value}" for name, value in (("p50", seen.p50), ("p99", seen.p99)) if value)
-    asked = f"{seen.requests} requests in the last {subject.policy.window}"
-    state = truth(met.status, {"True": "met", "False": "missed"}.get(met.status, "not known")) if met else Text("")
-    first = Text.assemble(state, f"  {asked}" + (f", {latency}" if latency else ""))
+    latency = "".join(f", {name} {value}" for name, value in (("p50", seen.p50), ("p99", seen.p99)) if value)
+    state = {"True": "met: ", "False": "missed: "}.get(met.status, "") if met else ""
+    first = Text.assemble(
+        truth(met.status if met else "", state),
+        f"{seen.requests} requests in the last {subject.policy.window}{latency}",
+    )
     return Group(first, *(Text(line) for line in seen.objectives))

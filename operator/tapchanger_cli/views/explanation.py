@@ -16,7 +16,6 @@ from tapchanger_cli.views import evidence
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, heading, table, truth
 from tapchanger_cli.words import clock, number
 from tapchanger_operator.api import reference
-from tapchanger_operator.api.status import Condition
 from tapchanger_serving.contract.messages import BuildReport, Candidate, GateResult
 
 
@@ -31,7 +30,7 @@ def view(subject: Subject, build: Build | None, program: str) -> RenderableType:
 
 def _sections(subject: Subject, build: Build | None, program: str) -> Iterator[tuple[str, RenderableType]]:
     if subject.status.conditions:
-        yield "Conditions", Group(*(_condition(found) for found in subject.status.conditions))
+        yield "Conditions", Group(*_conditions(subject))
     analysis = subject.status.analysis
     if analysis:
         lines: list[RenderableType] = [evidence.verdict(subject, analysis)]
@@ -57,12 +56,16 @@ def _sections(subject: Subject, build: Build | None, program: str) -> Iterator[t
     yield "What you can do", table(("COMMAND", "WHAT IT DOES"), advice)
 
 
-def _condition(found: Condition) -> RenderableType:
-    meaning = meanings().get(found.reason, "")
-    first = Text.assemble(truth(found.status, f"{found.type} {found.status}"), f"  {found.reason}: {meaning}")
-    if not found.message:
-        return first
-    return Group(first, Padding(Text(found.message, style=QUIET), (0, 0, 0, 2)))
+def _conditions(subject: Subject) -> Iterator[RenderableType]:
+    """Each condition with what its reason means; a message is shown once."""
+    told = {subject.sentence, ""}
+    for found in subject.status.conditions:
+        meaning = meanings().get(found.reason)
+        said = f"  {found.reason}: {meaning}" if meaning else f"  {found.reason}"
+        yield Text.assemble(truth(found.status, f"{found.type} {found.status}"), said)
+        if found.message not in told:
+            yield Padding(Text(found.message, style=QUIET), (0, 0, 0, 2))
+        told.add(found.message)
 
 
 @functools.cache

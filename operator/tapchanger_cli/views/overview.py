@@ -11,8 +11,9 @@ from rich.text import Text
 from tapchanger_cli import documents
 from tapchanger_cli.subject import Subject
 from tapchanger_cli.views import evidence
-from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, facts, table, truth
-from tapchanger_cli.words import duration, left, since
+from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, facts, table
+from tapchanger_cli.words import clock, duration, left, since
+from tapchanger_operator.api import reasons
 from tapchanger_operator.api.status import ControlStatus
 
 _MARKS: Final = {"done": ("✔", GOOD), "current": ("●", WAITING), "next": ("○", QUIET)}
@@ -20,10 +21,16 @@ _MARKS: Final = {"done": ("✔", GOOD), "current": ("●", WAITING), "next": ("�
 
 def view(subject: Subject, now: float) -> RenderableType:
     """One deployment."""
-    head = Text.assemble((subject.name, "bold"), f"  namespace {subject.namespace}  ", _ready(subject))
-    parts: list[RenderableType] = [head, Text(subject.sentence), Text(""), revisions(subject, now), Text("")]
-    rows = [("Rollout", progress(subject, now)), *_more(subject)]
-    return Group(*parts, facts(rows))
+    head = Text.assemble((subject.name, "bold"), f"  namespace {subject.namespace}  ", _state(subject))
+    parts: list[RenderableType] = [head, Text(subject.sentence), Text(""), revisions(subject, now)]
+    analysis = subject.status.analysis
+    parts += [Text(""), facts([("Rollout", progress(subject, now)), *_judged(subject)])]
+    if analysis and analysis.evidence:
+        parts += [Text(""), evidence.figures(analysis)]
+    rest = list(_rest(subject))
+    if rest:
+        parts += [Text(""), facts(rest)]
+    return Group(*parts)
 
 
 def revisions(subject: Subject, now: float) -> RenderableType:
@@ -31,7 +38,7 @@ def revisions(subject: Subject, now: float) -> RenderableType:
     rows = []
     for entry in documents.revisions(subject):
         role = entry["role"]
-        until = f" (until in {left(entry['until'], now)})" if role == "previous" else ""
+        until = f" (warm for {left(entry['until'], now)})" if role == "previous" else ""
         style = {"stable": GOOD, "canary": WAITING}.get(role, QUIET)
         ready = Text(f"{entry['ready']}/{entry['replicas']}", style="" if entry["ready"] >= entry["replicas"] else BAD)
         weight = f"{entry['weight']} %"
@@ -81,20 +88,25 @@ def _where(subject: Subject, now: float) -> str:
     return f"step {canary.step + 1} of {len(subject.policy.weights)}, {elapsed} of at most {subject.policy.timeout}"
 
 
-def _more(subject: Subject) -> Iterator[tuple[str, RenderableType]]:
+def _judged(subject: Subject) -> Iterator[tuple[str, RenderableType]]:
     if subject.hold is not None:
         by = f"by {subject.hold_by}" if subject.hold_by else ""
         words = ": ".join(part for part in (by, subject.hold) if part)
         yet = "" if subject.hold_shown else " (nothing is under way that it would stop)"
         yield "Held", Text(f"{words}{yet}", style=WAITING)
-    judged = evidence.summary(subject)
-    if judged:
-        yield "Verdict", judged
+    if subject.status.analysis:
+        yield "Verdict", evidence.verdict(subject, subject.status.analysis)
+    blamed = evidence.blamed(subject.blame)
+    if blamed:
+        yield "Blame", Group(*(Text(f"{name}: {words}") for name, words in blamed))
+
+
+def _rest(subject: Subject) -> Iterator[tuple[str, RenderableType | str]]:
     seen = evidence.slo(subject)
     if seen:
         yield "SLO", seen
     if subject.rejection:
-        yield "Rejected", f"{subject.rejection.revision}: {subject.rejection.message}"
+        yield "Rejected", f"{subject.rejection.revision} at {clock(subject.rejection.at)} ({subject.rejection.reason})"
     if subject.status.controls:
         yield "Orders", Group(*(ordered(answer) for answer in subject.status.controls))
     if subject.outdated:
@@ -108,5 +120,12 @@ def ordered(answer: ControlStatus) -> Text:
     return Text.assemble(mark, f"{answer.order}{by}: {answer.message}")
 
 
-def _ready(subject: Subject) -> Text:
-    return truth(subject.ready, {"True": "ready", "False": "not ready"}.get(subject.ready, "not known yet"))
+def _state(subject: Subject) -> Text:
+    """Ready, or what it is instead."""
+    if subject.ready == "True":
+        return Text("ready", style=GOOD)
+    stalled, progressing = subject.condition(reasons.STALLED), subject.condition(reasons.PROGRESSING)
+    if stalled and stalled.status == "True":
+        return Text(f"stalled ({stalled.reason})", style=BAD)
+    under_way = bool(progressing and progressing.status == "True") or not subject.status.conditions
+    return Text("under way" if under_way else "not ready", style=WAITING if under_way else BAD)

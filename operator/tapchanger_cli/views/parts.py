@@ -27,7 +27,7 @@ def truth(value: str, text: str | None = None) -> Text:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType | str]], right: Iterable[str] = ()) -> Table:
     """A table as kubectl draws them: capitals, no lines. `right` names the columns with figures."""
-    drawn = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="bold", highlight=False)
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", highlight=False)
     figures = set(right)
     for index, name in enumerate(columns):
         last = index == len(columns) - 1
