@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Locks one requirements file per image, with hashes and without download addresses.
+# Locks one requirements file per image and one for the command, with hashes and without download addresses.
 # Usage: requirements/compile.sh [--upgrade] [NAME…]; without names all are locked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +21,7 @@ lock() { # lock NAME SOURCES AND FLAGS…
 lock tools requirements/tools.in
 lock operator pyproject.toml --extra operator
 lock observer pyproject.toml --extra observer
+lock cli pyproject.toml --extra cli
 lock router requirements/router.in
 lock server requirements/server.in --override requirements/server.overrides.in
 # The wheel carries a server, of which its Python packages are no part.
@@ -29,4 +30,4 @@ lock torch-cuda requirements/torch.in
 lock torch-cpu requirements/torch.in --override requirements/torch-cpu.overrides.in -c requirements/torch-cuda.txt
 lock builder pyproject.toml --extra builder --override requirements/torch-cpu.overrides.in \
   --override requirements/builder.overrides.in -c requirements/torch-cuda.txt
-lock dev pyproject.toml --extra operator --extra builder --extra observer --extra router --extra client --group dev
+lock dev pyproject.toml --extra operator --extra cli --extra builder --extra observer --extra router --extra client --group dev

@@ -1,6 +1,6 @@
 """The `tapchanger` command, which is `kubectl tapchanger` too: shows a rollout, explains it and steers it.
 
 It reads TransformerDeployments and patches their annotations, nothing else; the operator carries the orders out.
-``app`` is where it starts. ``cluster`` is the one module that talks to an API server; ``orders``, ``documents``, ``advice``
+``entry`` is where it starts. ``cluster`` is the one module that talks to an API server; ``orders``, ``documents``, ``advice``
 and the ``view`` modules are pure.
 """

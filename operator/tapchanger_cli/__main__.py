@@ -1,5 +1,5 @@
 """`python -m tapchanger_cli`."""
 
-from tapchanger_cli.app import tapchanger_main
+from tapchanger_cli.entry import tapchanger
 
-tapchanger_main()
+tapchanger()

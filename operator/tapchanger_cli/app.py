@@ -1,4 +1,4 @@
-"""The command and its entry points."""
+"""The command with all that it knows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ def completion(shell: str) -> None:
 @command
 def version(session: Session) -> None:
     """Print this command's version and the API's."""
-    document = {"version": metadata.version("tapchanger"), "apiVersion": API_VERSION}
+    try:
+        release = metadata.version("tapchanger")
+    except metadata.PackageNotFoundError:
+        release = "not installed"
+    document = {"version": release, "apiVersion": API_VERSION}
     session.emit(document, lambda: Text(f"tapchanger {document['version']} ({API_VERSION})"))
 
 
@@ -56,16 +60,11 @@ for _command in (
     cli.add_command(_command)
 
 
-def tapchanger_main() -> None:
-    """`tapchanger`."""
-    cli.main(prog_name="tapchanger", complete_var=completing.VARIABLE)
+def run(program: str) -> None:
+    """Runs the command as `program` with the words of the command line, and ends the process."""
+    cli.main(prog_name=program, complete_var=completing.VARIABLE)
 
 
-def kubectl_main() -> None:
-    """`kubectl tapchanger`: kubectl runs `kubectl-tapchanger`."""
-    cli.main(prog_name="kubectl tapchanger", complete_var=completing.VARIABLE)
-
-
-def kubectl_complete_main() -> None:
-    """`kubectl_complete-tapchanger`, which kubectl's own completion runs."""
-    click.echo(completing.for_kubectl(cli, completing.words_of_kubectl()))
+def complete(words: list[str]) -> None:
+    """Prints what kubectl offers after `words`."""
+    click.echo(completing.for_kubectl(cli, words))

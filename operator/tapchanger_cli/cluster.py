@@ -27,6 +27,7 @@ _WATCH_SECONDS: Final = 240
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _DEPLOYMENTS: Final = "transformerdeployments"
 _BUILDS: Final = "enginebuilds"
+_KINDS: Final = {_DEPLOYMENTS: "TransformerDeployment", _BUILDS: "EngineBuild"}
 _POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -217,21 +218,19 @@ class Cluster:
                 "the API server does not accept your credentials", "log in anew, or write --context"
             ) from None
         if problem.status == 403:
-            resource = f"{call.resource}.{GROUP}" if call.resource in (_DEPLOYMENTS, _BUILDS) else call.resource
-            raise CliError(
-                f"you may not {call}: {words}",
-                f"ask for the verb {call.verb} on {resource}; the chart's role tapchanger-"
-                f"{'edit' if call.verb == 'patch' else 'view'} has it",
-            ) from None
+            role = f"the chart's role tapchanger-{'edit' if call.verb == 'patch' else 'view'} has it"
+            resource, has = (
+                (f"{call.resource}.{GROUP}", f"; {role}") if call.resource in _KINDS else (call.resource, "")
+            )
+            raise CliError(f"you may not {call}: {words}", f"ask for the verb {call.verb} on {resource}{has}") from None
         if problem.status == 404 and not _is_status(problem):
             raise CliError(
                 f"the cluster knows no {call.resource} of {GROUP}/{VERSION}: tapchanger is not installed",
                 "`helm install tapchanger charts/tapchanger --namespace tapchanger-system`, see docs/install.md",
             ) from None
         if problem.status == 404:
-            raise NotFoundError(
-                f"there is no {call.name} among the {call.resource} in namespace {call.namespace}"
-            ) from None
+            kind = _KINDS.get(call.resource, call.resource)
+            raise NotFoundError(f"there is no {kind} {call.name} in namespace {call.namespace}") from None
         if problem.status >= 500 or problem.status == 429:
             raise UnreachableError(f"the API server can't {call}: {problem.status} {words}", "try again") from None
         raise CliError(f"the API server refused to {call}: {problem.status} {words}") from None

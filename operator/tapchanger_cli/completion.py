@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -92,8 +91,3 @@ def _written(ctx: click.Context, option: str) -> str | None:
             return str(at.params[option])
         at = at.parent
     return None
-
-
-def words_of_kubectl() -> list[str]:
-    """The words after `kubectl tapchanger`, the last one being incomplete."""
-    return sys.argv[1:]

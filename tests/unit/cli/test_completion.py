@@ -20,9 +20,9 @@ from tests.support.golden import ROOT
 from tests.unit.cli.conftest import Run
 
 ENTRIES = {
-    "tapchanger": "tapchanger_main",
-    "kubectl-tapchanger": "kubectl_main",
-    "kubectl_complete-tapchanger": "kubectl_complete_main",
+    "tapchanger": "tapchanger",
+    "kubectl-tapchanger": "kubectl",
+    "kubectl_complete-tapchanger": "kubectl_complete",
 }
 
 
@@ -34,7 +34,7 @@ def programs(tmp_path: Path, server: FakeApiServer) -> dict[str, str]:
     folder.mkdir()
     for name, function in ENTRIES.items():
         script = folder / name
-        script.write_text(f"#!{sys.executable}\nfrom tapchanger_cli.app import {function}\n{function}()\n")
+        script.write_text(f"#!{sys.executable}\nfrom tapchanger_cli.entry import {function}\n{function}()\n")
         script.chmod(0o755)
     rooms = os.pathsep.join(str(ROOT / room) for room in ("operator", "serving"))
     return {
@@ -47,7 +47,7 @@ def programs(tmp_path: Path, server: FakeApiServer) -> dict[str, str]:
 
 def test_the_console_scripts_are_those_that_kubectl_looks_for() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {name: f"tapchanger_cli.app:{function}" for name, function in ENTRIES.items()}
+    assert scripts == {name: f"tapchanger_cli.entry:{function}" for name, function in ENTRIES.items()}
 
 
 def completed(*words: str) -> list[str]:
@@ -122,6 +122,18 @@ def test_kubectl_finds_the_plugin_and_what_completes_it(programs: dict[str, str]
     assert "moderation" in kubectl("tapchanger", "status")
     offered = kubectl("__complete", "tapchanger", "promote", "mo").splitlines()
     assert [line.split("\t")[0] for line in offered] == ["moderation", ":4"]
+
+
+def test_without_the_extra_the_scripts_say_what_to_install(programs: dict[str, str]) -> None:
+    # -S leaves the installed packages out.
+    code = "from tapchanger_cli.entry import tapchanger; tapchanger()"
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=programs, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert found.stderr == (
+        "error: the package click is missing\n  install tapchanger with its extra: tapchanger[cli]\n"
+    )
 
 
 def test_every_command_has_help_and_the_options_that_all_have() -> None:

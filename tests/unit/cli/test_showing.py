@@ -74,7 +74,7 @@ def test_a_name_that_is_not_there_brings_names_like_it(server: FakeApiServer, ru
     result = run("status", "moderatoin")
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: there is no moderatoin among the transformerdeployments in namespace team-a\n"
+        "error: there is no TransformerDeployment moderatoin in namespace team-a\n"
         "  in namespace team-a are: moderation\n"
     )
     result = run("status", "moderation", "-n", "team-b")
