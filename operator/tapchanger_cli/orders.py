@@ -82,10 +82,10 @@ def _waiting(subject: Subject) -> list[str]:
 
 
 def _abortable(subject: Subject) -> list[str]:
+    """The canary, and what serves while its predecessor is warm: an abort without a revision means the first of them."""
     status = subject.status
-    if status.canary:
-        return [status.canary.revision]
-    return [status.stable.revision] if status.stable and status.previous else []
+    promoted = [status.stable.revision] if status.stable and status.previous else []
+    return [*_canary(subject), *promoted]
 
 
 def _rejected(subject: Subject) -> list[str]:

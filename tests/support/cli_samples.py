@@ -262,7 +262,8 @@ def gate_failed() -> Object:
 
 def unseen() -> Object:
     """Created this moment: the operator has not looked."""
-    return body({}, creationTimestamp=ago(2), generation=1, name="fresh")
+    found = body({}, creationTimestamp=ago(2), generation=1, name="fresh")
+    return {**found, "status": {"observedGeneration": -1}}
 
 
 def build(name: str = BUILDS[NEW]) -> Object:

@@ -55,3 +55,8 @@ def test_what_is_drawn_is_the_golden_text(case: str) -> None:
 
 def test_no_golden_file_is_left_that_nothing_draws() -> None:
     golden.no_stale(FOLDER, CASES)
+
+
+@pytest.mark.parametrize("case", ["status.stepping.txt", "history.txt"])
+def test_the_manual_shows_what_is_drawn(case: str) -> None:
+    assert CASES[case]() in (golden.ROOT / "docs" / "cli.md").read_text()

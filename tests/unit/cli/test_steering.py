@@ -188,6 +188,19 @@ def test_an_order_for_another_revision_is_refused(server: FakeApiServer, run: Ru
     assert not server.patches()
 
 
+def test_an_abort_beside_a_warm_predecessor_means_the_canary_unless_it_names_what_serves(
+    server: FakeApiServer, run: Run
+) -> None:
+    situation = samples.stepping()
+    situation["status"]["previous"] = samples.watched()["status"]["previous"] | {"revision": "0123456789"}
+    server.put(situation)
+    server.operator = answering()
+    assert run("abort", "moderation", "--reason", "a").exit_code == 0
+    assert run("abort", "moderation", "--reason", "b", "--revision", OLD).exit_code == 0
+    values = [patch.body["metadata"]["annotations"]["tapchanger.dev/abort"] for patch in server.patches()]
+    assert values == [f"{NEW} a", f"{OLD} b"]
+
+
 def test_a_retry_of_what_the_spec_does_not_ask_for_needs_its_revision(server: FakeApiServer, run: Run) -> None:
     situation = samples.rolled_back()
     situation["status"]["target"] = {"build": "eb-1", "revision": OLD}
