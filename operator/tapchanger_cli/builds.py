@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tapchanger_cli.words import printable
 from tapchanger_serving.contract.messages import BuildReport
 
 
@@ -29,7 +30,7 @@ class Build:
 
 def read(body: Mapping[str, Any]) -> Build:
     """A build from its object."""
-    status = body.get("status") or {}
+    status = printable(body.get("status") or {})
     report, unreadable = None, False
     if status.get("report"):
         try:

@@ -10,6 +10,7 @@ from click.shell_completion import BashComplete, CompletionItem, ShellComplete, 
 
 from tapchanger_cli.access import Access
 from tapchanger_cli.errors import CliError
+from tapchanger_cli.words import printable
 
 if TYPE_CHECKING:
     from tapchanger_cli.cluster import Cluster
@@ -46,7 +47,7 @@ def deployments(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     def known(cluster: Cluster) -> list[CompletionItem]:
         found = cluster.deployments(_written(ctx, "namespace") or cluster.namespace)
         return [
-            CompletionItem(item["metadata"]["name"], help=str(item.get("status", {}).get("message", ""))[:80])
+            CompletionItem(item["metadata"]["name"], help=_short(item.get("status", {}).get("message", "")))
             for item in found
         ]
 
@@ -69,6 +70,11 @@ def contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     except CliError:
         return []  # a shell's prompt is no place for an error; the command itself will tell it
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _short(message: str) -> str:
+    """The beginning of a sentence, on one line."""
+    return " ".join(str(printable(message)).split())[:80]
 
 
 def _asked(

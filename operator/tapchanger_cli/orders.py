@@ -7,6 +7,7 @@ from typing import Final
 
 from tapchanger_cli.errors import CliError
 from tapchanger_cli.subject import Subject
+from tapchanger_cli.words import printable
 from tapchanger_operator.api import controls
 from tapchanger_operator.api.base import timestamp
 from tapchanger_operator.api.controls import Command, Order
@@ -43,7 +44,7 @@ def meant(order: Order, subject: Subject, revision: str | None, reason: str) -> 
 
 def reason(words: str, now: float) -> str:
     """A user's reason on one line; without one, words that make this order differ from the one before."""
-    plain = " ".join(words.split())[:_LONGEST_REASON]
+    plain = printable(" ".join(words.split()))[:_LONGEST_REASON].strip()
     return plain or f"by tapchanger at {timestamp(now)[:19]}Z"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tapchanger_cli.errors import CliError
+from tapchanger_cli.words import printable
 from tapchanger_operator.api import controls, reasons
 from tapchanger_operator.api.spec import DEFAULT_STEPS, Analysis, RolloutSpec, SloSpec
 from tapchanger_operator.api.status import Condition, Rejection, TransformerDeploymentStatus
@@ -96,7 +97,7 @@ class Subject:
 
 def read(body: Mapping[str, Any]) -> Subject:
     """A deployment from its object. Raises CliError where its status is not of this release."""
-    meta, status = body["metadata"], body.get("status") or {}
+    meta, status = printable(body["metadata"]), printable(body.get("status") or {})
     name = str(meta["name"])
     # What was found in the checkpoint is not shown, and its type refuses fields that it does not know.
     shown = {key: value for key, value in status.items() if key != "model"}
@@ -115,7 +116,7 @@ def read(body: Mapping[str, Any]) -> Subject:
         created_at=str(meta.get("creationTimestamp", "")),
         generation=int(meta.get("generation", 0)),
         annotations=dict(meta.get("annotations") or {}),
-        policy=_policy(body.get("spec") or {}),
+        policy=_policy(printable(body.get("spec") or {})),
         status=parsed,
         blame=(status.get("analysis") or {}).get("blame"),
     )

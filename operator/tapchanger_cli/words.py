@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 from tapchanger_operator.api.base import unix
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"))
 
 
@@ -52,6 +54,12 @@ def of(bad: int, requests: int) -> str:
     return f"{bad} of {requests} ({percent(bad / requests)})" if requests else "no requests"
 
 
-def counted(count: int, noun: str) -> str:
-    """1 step, 3 steps."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def printable(value: Any) -> Any:
+    """`value` with every control character replaced, in nested text too: what others wrote must not steer a terminal."""
+    if isinstance(value, str):
+        return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, dict):
+        return {name: printable(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [printable(part) for part in value]
+    return value

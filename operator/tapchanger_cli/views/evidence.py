@@ -51,17 +51,12 @@ def figures(analysis: AnalysisStatus) -> RenderableType:
     return table(("OBJECTIVE", f"BAD OF {tested}", "BAD OF STABLE", "E-VALUE", "AGAINST"), rows, right=("E-VALUE",))
 
 
-def nearness(entry: ObjectiveEvidence) -> float:
-    """How far the evidence has come to a rollback, from 0 (none) to 1, on the scale of logarithms on which it grows."""
-    if entry.e_value <= 1.0 or entry.threshold <= 1.0:
-        return 0.0
-    return min(1.0, math.log(entry.e_value) / math.log(entry.threshold))
-
-
 def bar(entry: ObjectiveEvidence) -> Text:
-    """:func:`nearness`, drawn."""
-    share = nearness(entry)
-    full = round(share * _CELLS)
+    """How far the evidence has come to a rollback, on the scale of logarithms on which it grows."""
+    share = 0.0
+    if entry.e_value > 1.0 and entry.threshold > 1.0:
+        share = min(1.0, math.log(entry.e_value) / math.log(entry.threshold))
+    full = int(share * _CELLS)  # full only where it fails
     style = BAD if share >= 1.0 else WAITING if share >= 0.5 else GOOD
     return Text.assemble(("█" * full, style), ("░" * (_CELLS - full), QUIET))
 

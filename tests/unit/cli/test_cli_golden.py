@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from tapchanger_cli import builds, documents
 from tapchanger_cli.subject import Subject, read
-from tapchanger_cli.views import explanation, lists, overview
+from tapchanger_cli.views import evidence, explanation, lists, overview
 from tests.support import cli_samples as samples
 from tests.support import golden
 
@@ -55,6 +55,12 @@ def test_what_is_drawn_is_the_golden_text(case: str) -> None:
 
 def test_no_golden_file_is_left_that_nothing_draws() -> None:
     golden.no_stale(FOLDER, CASES)
+
+
+@pytest.mark.parametrize(("e_value", "cells"), [(0.0, 0), (1.0, 0), (14.2, 4), (199.9, 7), (200.0, 8), (1e12, 8)])
+def test_the_bar_is_full_exactly_where_the_evidence_suffices(e_value: float, cells: int) -> None:
+    entry = SUBJECTS["stepping"].status.analysis.evidence[0].model_copy(update={"e_value": e_value})
+    assert evidence.bar(entry).plain == "█" * cells + "░" * (8 - cells)
 
 
 @pytest.mark.parametrize("case", ["status.stepping.txt", "history.txt"])

@@ -136,6 +136,18 @@ def test_a_status_of_another_release_is_named(server: FakeApiServer, run: Run) -
     assert "status.analysis.verdict of moderation can't be read" in result.stderr
 
 
+def test_what_others_wrote_does_not_steer_the_terminal(server: FakeApiServer, run: Run) -> None:
+    situation = samples.held()
+    situation["metadata"]["annotations"]["tapchanger.dev/pause"] = "\x1b[2Jfreeze [bold]now[/bold]"
+    situation["status"]["message"] = "\x1b]0;title\x07serves\r"
+    server.put(situation)
+    for words in (["status", "moderation"], ["explain", "moderation"], ["status"]):
+        text = run(*words).stdout
+        assert not set(text) & {"\x1b", "\x07", "\r"}
+        assert "]0;title" in text
+    assert "freeze [bold]now[/bold]" in run("status", "moderation").stdout
+
+
 def test_a_name_and_all_namespaces_do_not_go_together(run: Run) -> None:
     assert run("status", "moderation", "-A").exit_code == 2
 
