@@ -32,6 +32,8 @@ _PLURALS: Final = {
     "Event": ("v1", "events"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "HTTPRoute": ("gateway.networking.k8s.io/v1", "httproutes"),
+    "GRPCRoute": ("gateway.networking.k8s.io/v1", "grpcroutes"),
     "Lease": ("coordination.k8s.io/v1", "leases"),
 }
 _APPLY_PATCH: Final = "application/apply-patch+yaml"
@@ -67,6 +69,13 @@ class Kube:
         answer = self._call("GET", _path(kind, namespace, None), query)
         api_version = _PLURALS[kind][0]
         return [{**item, "kind": kind, "apiVersion": api_version} for item in answer.get("items", [])]
+
+    def items_if_known(self, kind: str, namespace: str, selector: str = "") -> list[Object] | None:
+        """As :meth:`items`; None where the cluster has no such kind."""
+        try:
+            return self.items(kind, namespace, selector)
+        except _NotFound:
+            return None
 
     def apply(self, manifest: Mapping[str, Any], manager: str = names.MANAGER) -> Object:
         """Server-side apply of `manifest`; fields that others own and this names are taken over."""

@@ -125,6 +125,8 @@ _OURS: Final = {names.LABEL_MANAGED_BY: names.MANAGER}
 @kopf.on.event("apps", "v1", "deployments", labels=_OURS)
 @kopf.on.event("batch", "v1", "jobs", labels=_OURS)
 @kopf.on.event("", "v1", "pods", labels=_OURS)
+@kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", labels=_OURS)
+@kopf.on.event("gateway.networking.k8s.io", "v1", "grpcroutes", labels=_OURS)
 async def _part_changed(labels: kopf.Labels, namespace: str | None, memo: Any, **_: Any) -> None:
     if names.LABEL_DEPLOYMENT in labels:
         await memo.operator.queue.add(Ref("TransformerDeployment", namespace or "", labels[names.LABEL_DEPLOYMENT]))

@@ -22,6 +22,9 @@ LABEL_BUILD: Final = "tapchanger.dev/build"
 ANNOTATION_ROUTER_CONFIG: Final = "tapchanger.dev/router-config"
 """Hash of the router's configuration; changing it on a pod makes the kubelet refresh the mounted files at once."""
 
+ANNOTATION_ROUTES: Final = "tapchanger.dev/routes"
+"""On the deployment's Service while it may have routes at a gateway, so that they are looked for."""
+
 COMPONENT_SERVER: Final = "server"
 COMPONENT_ROUTER: Final = "router"
 COMPONENT_INSPECT: Final = "inspect"
@@ -46,6 +49,11 @@ def inspection(deployment: str, key: str) -> str:
 def server(deployment: str, revision: str) -> str:
     """The Deployment, Service and ControllerRevision of one revision."""
     return f"{deployment}-{revision}"
+
+
+def backend(deployment: str, revision: str) -> str:
+    """The Service by which a gateway reaches one revision."""
+    return f"{server(deployment, revision)}-gateway"
 
 
 def router(deployment: str) -> str:

@@ -43,6 +43,7 @@ WORKING_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 30.0
 WATCH_WRITE_SECONDS: Final = 10.0
 """How often the figures of a watch are written, as long as they change nothing."""
+_ROUTELESS: Final = (reasons.ROUTE_NOT_ACCEPTED, reasons.GATEWAY_API_MISSING)
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,8 @@ def _next_pass(
     serving = any(c.type == reasons.SERVING and c.status == "True" for c in status.conditions)
     if state.canary and state.canary.weight > 0:
         return JUDGING_SECONDS
-    if refused or isinstance(resolution.problem, UserError):
+    routeless = any(c.type == reasons.STALLED and c.reason in _ROUTELESS for c in status.conditions)
+    if refused or isinstance(resolution.problem, UserError) or routeless:
         return IDLE_SECONDS / 3
     watched = rollout.watched(snapshot.spec.rollout, state)
     if resolution.problem or state.canary or state.retiring or watched or not serving:

@@ -64,11 +64,26 @@ class BuildSeen:
 
 
 @dataclass(frozen=True)
+class RoutesSeen:
+    """The deployment's routes at gateways.
+
+    `told`: every gateway serves the routes as they are now. `trouble` says why one doesn't; `refused`, that it was told by a
+    gateway or the cluster and won't pass by itself. `missing` are kinds that the cluster does not have.
+    """
+
+    told: bool = False
+    trouble: Trouble | None = None
+    refused: bool = False
+    missing: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class RouterSeen:
     """The router's pods: name → hash of the configuration that each was told of."""
 
     ready: int = 0
     told: Mapping[str, str | None] = field(default_factory=dict)
+    routes: RoutesSeen = RoutesSeen()
 
 
 @dataclass(frozen=True)

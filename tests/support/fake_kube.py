@@ -11,13 +11,14 @@ from typing import Any
 from tapchanger_operator import names
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import timestamp
-from tapchanger_operator.errors import UserError
+from tapchanger_operator.errors import Transient, UserError
 from tapchanger_operator.names import Ref
 
 Object = dict[str, Any]
 
 _WITH_GENERATION = {
     "Deployment", "Job", "EngineBuild", "TransformerDeployment", "PodDisruptionBudget", "NetworkPolicy",
+    "HTTPRoute", "GRPCRoute",
 }  # fmt: skip
 
 
@@ -45,6 +46,9 @@ class FakeKube:
     objects: dict[Ref, Object] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     fault: Callable[[int, Call], None] = lambda number, call: None
+    unknown: set[str] = field(default_factory=set)
+    """Kinds that this cluster does not have."""
+    _annotated: dict[tuple[Ref, str], set[str]] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     # What the operator calls.
@@ -64,13 +68,27 @@ class FakeKube:
             and wanted.items() <= item["metadata"].get("labels", {}).items()
         ]
 
+    def items_if_known(self, kind: str, namespace: str, selector: str = "") -> list[Object] | None:
+        return None if kind in self.unknown else self.items(kind, namespace, selector)
+
     def apply(self, manifest: Mapping[str, Any], manager: str = names.MANAGER) -> Object:
         ref = Ref.of(manifest)
+        if ref.kind in self.unknown:
+            raise Transient("NotFound", "404 page not found")
         self._called("apply", ref, manifest)
         live = self.objects.get(ref)
         if live and ref.kind == "EngineBuild" and live["spec"] != manifest["spec"]:
             raise UserError(reasons.REFUSED, "an EngineBuild never changes")
+        self._drop_annotations(ref, manager, manifest["metadata"].get("annotations", {}))
         return self.put(manifest)
+
+    def _drop_annotations(self, ref: Ref, manager: str, wanted: Mapping[str, str]) -> None:
+        """What a manager applied before and doesn't any more goes."""
+        live, gone = self.objects.get(ref), self._annotated.get((ref, manager), set()) - set(wanted)
+        self._annotated[ref, manager] = set(wanted)
+        if live and gone:
+            kept = {key: value for key, value in live["metadata"].get("annotations", {}).items() if key not in gone}
+            self.objects[ref] = {**live, "metadata": {**live["metadata"], "annotations": kept}}
 
     def apply_status(self, ref: Ref, status: Mapping[str, Any]) -> Object:
         self._called("status", ref, status)

@@ -208,6 +208,13 @@ class World:
             "observedGeneration": meta["generation"],
             "readyReplicas": replicas if up else 0,
             "availableReplicas": replicas if up else 0,
+            "conditions": [
+                {
+                    "type": "Available",
+                    "status": "True" if up else "False",
+                    "lastTransitionTime": timestamp(unix(meta["creationTimestamp"]) + (3 if up else 0)),
+                }
+            ],
         }
         for index in range(replicas):
             pod = {
@@ -260,14 +267,7 @@ class World:
 
     def _send_requests(self) -> None:
         second = Second(self.now)
-        shares: dict[str, float] = {}
-        for _, routes in self.routers.values():
-            split = routed(routes)
-            if self.weights_seen[-1:] != [split]:
-                self.weights_seen.append(split)
-            for revision, weight in split.items():
-                shares[revision] = shares.get(revision, 0.0) + self.rate / len(self.routers) * weight / 100
-        for revision, share in shares.items():
+        for revision, share in self._shares().items():
             count = self._whole(revision, share)
             behaviour = self._behaviour(revision)
             deployment = self.kube.objects.get(Ref("Deployment", NAMESPACE, names.server("moderation", revision)))
@@ -280,6 +280,17 @@ class World:
                 second.slow[revision] += failing + self._whole(f"{revision} slow", count * behaviour.slow)
             second.requests[revision] += count
         self.seconds.append(second)
+
+    def _shares(self) -> dict[str, float]:
+        """Requests of this second by revision."""
+        shares: dict[str, float] = {}
+        for _, routes in self.routers.values():
+            split = routed(routes)
+            if self.weights_seen[-1:] != [split]:
+                self.weights_seen.append(split)
+            for revision, weight in split.items():
+                shares[revision] = shares.get(revision, 0.0) + self.rate / len(self.routers) * weight / 100
+        return shares
 
     def _whole(self, what: str, share: float) -> int:
         """A whole number of requests; what is left over counts in the next second."""

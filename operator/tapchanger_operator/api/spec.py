@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -177,12 +177,64 @@ class RolloutSpec(Model):
     watch: Duration = Field(default="30m", description="How long the previous revision stays warm after a promotion.")
 
 
-class RouterSpec(Model):
-    """What splits the traffic."""
+class ParentRef(Model):
+    """A Gateway that routes to the model, as `parentRefs` of a route has it."""
 
-    type: Literal["Envoy"] = "Envoy"
-    replicas: int = Field(default=2, ge=1, le=100)
-    resources: FreeForm = {}
+    name: str = Field(min_length=1, max_length=253)
+    namespace: str | None = Field(
+        default=None, min_length=1, max_length=63, description="The Gateway's; by default the deployment's."
+    )
+    section_name: str | None = Field(default=None, min_length=1, max_length=253, description="One of its listeners.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Only its listeners at this port.")
+
+
+Hostname = Annotated[
+    str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+]
+"""A DNS name without a wildcard: each deployment has names of its own."""
+
+
+def _some(field: str) -> str:
+    return f"(has(self.{field}) && size(self.{field}) > 0)"
+
+
+class RouterSpec(Model):
+    """What splits the traffic: Envoy pods of the deployment's own, or a gateway that is there already."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (
+                f"self.type != 'GatewayAPI' || {_some('parentRefs')}",
+                "type GatewayAPI needs the Gateway that routes: parentRefs: [{name: GATEWAY, namespace: ITS-NAMESPACE}]",
+            ),
+            (
+                f"self.type == 'GatewayAPI' || !({_some('parentRefs')} || {_some('hostnames')} || {_some('grpcHostnames')})",
+                "parentRefs, hostnames and grpcHostnames belong to a gateway: write type: GatewayAPI, or leave them out",
+            ),
+            (
+                f"!{_some('grpcHostnames')} || {_some('hostnames')}",
+                "grpcHostnames needs hostnames for HTTP, since a route for every name collides with the one for gRPC: "
+                "hostnames: [moderation.example.com], grpcHostnames: [moderation-grpc.example.com]",
+            ),
+            (
+                "!has(self.hostnames) || !has(self.grpcHostnames) || !self.hostnames.exists(h, h in self.grpcHostnames)",
+                "a Gateway serves a name as HTTP or as gRPC, not as both; write another name into grpcHostnames",
+            ),
+        )
+    )
+
+    type: Literal["Envoy", "GatewayAPI"] = "Envoy"
+    replicas: int = Field(default=2, ge=1, le=100, description="Envoy pods.")
+    resources: FreeForm = Field(default={}, description="Resources of an Envoy pod.")
+    parent_refs: list[ParentRef] = Field(default=[], max_length=8, description="With GatewayAPI: the Gateways.")
+    hostnames: list[Hostname] = Field(
+        default=[],
+        max_length=16,
+        description="With GatewayAPI: names for HTTP. Without, requests are told by their path, /v2/models/NAME.",
+    )
+    grpc_hostnames: list[Hostname] = Field(
+        default=[], max_length=16, description="With GatewayAPI: names for gRPC. Without, the gateway serves HTTP only."
+    )
 
 
 class TransformerDeploymentSpec(Model):

@@ -151,9 +151,9 @@ class HistoryEntry(StatusModel):
 
 
 class Endpoints(StatusModel):
-    """Where applications reach the model, from inside the cluster."""
+    """Where applications reach the model: inside the cluster, or by a gateway's host names or path."""
 
-    grpc: str
+    grpc: str | None = None
     http: str
     model: str
 

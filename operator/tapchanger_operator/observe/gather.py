@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from tapchanger_operator.errors import Transient, UserError
 from tapchanger_operator.kube import Kube, Object
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.observe import pods as pod_facts
+from tapchanger_operator.observe import routes as route_facts
 from tapchanger_operator.observe.steering import steering
 from tapchanger_operator.observe.windows import Observer
 from tapchanger_operator.resolve.identity import RevisionContent, claims, inspection_key
@@ -92,6 +94,9 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
     owner, spec, status = owner_of(body), parse_spec(body), parse_status(body)
     selector = f"{names.LABEL_DEPLOYMENT}={owner.name}"
     live = {Ref.of(item): item for kind in OWNED_KINDS for item in kube.items(kind, owner.namespace, selector)}
+    service = live.get(Ref("Service", owner.namespace, owner.name))
+    routes, missing = route_facts.find(kube, owner, spec.router, service)
+    live = {**{Ref.of(item): item for item in routes}, **live}  # routes first: they go before what they lead to
     pods = kube.items("Pod", owner.namespace, selector)
     canary_since = unix(status.canary.since) if status.canary and status.canary.since else None
     step_since = unix(status.canary.step_started_at) if status.canary and status.canary.step_started_at else None
@@ -99,6 +104,10 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
     slo_since = now - seconds(spec.slo.window)
     stable_since = unix(status.stable.since) if status.stable and status.stable.since else None
     watch_since = stable_since if watched(spec.rollout, State.of(status)) else None
+
+    def windows(since: float | None) -> Windows | Silence | None:
+        return None if since is None else _heard(observer.windows(owner.namespace, owner.name, since, latencies), spec)
+
     return Snapshot(
         now=now,
         owner=owner,
@@ -109,21 +118,25 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
         contents=_contents(live),
         builds=_builds(kube, owner.namespace),
         servers=_servers(live, pods),
-        router=_router(pods),
+        router=replace(_router(pods), routes=route_facts.seen(owner, spec.router, routes, missing)),
         inspection=_inspection(owner, spec, live, pods),
         missing_claims=_missing_claims(kube, owner.namespace, spec, status),
-        canary_windows=_windows(observer, owner, canary_since, latencies),
-        step_windows=_windows(observer, owner, step_since, latencies),
-        watch_windows=_windows(observer, owner, watch_since, latencies),
+        canary_windows=windows(canary_since),
+        step_windows=windows(step_since),
+        watch_windows=windows(watch_since),
+        slo_windows=windows(None if stable_since is None else slo_since),
         steering=steering(body),
-        slo_windows=_windows(observer, owner, None if stable_since is None else slo_since, latencies),
     )
 
 
-def _windows(
-    observer: Observer, owner: Owner, since: float | None, latencies: Sequence[float]
-) -> Windows | Silence | None:
-    return None if since is None else observer.windows(owner.namespace, owner.name, since, latencies)
+def _heard(windows: Windows | Silence, spec: TransformerDeploymentSpec) -> Windows | Silence:
+    """A gateway whose traces go elsewhere looks like one without requests, so that it is told what may be missing."""
+    if spec.router.type != "GatewayAPI" or isinstance(windows, Silence) or any(w.requests for w in windows.revisions):
+        return windows
+    return Silence(
+        "no request through the gateway has reached the observer; where requests are sent, the gateway's traces don't carry "
+        "tapchanger's attributes: connect them as docs/gateway.md says"
+    )
 
 
 def _contents(live: Mapping[Ref, Mapping[str, Any]]) -> dict[str, RevisionContent]:

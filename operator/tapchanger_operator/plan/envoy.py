@@ -23,7 +23,8 @@ _TYPE: Final = "type.googleapis.com/"
 _MONITORS: Final = f"{_TYPE}envoy.extensions.resource_monitors"
 _PROTOCOLS: Final = {"grpc": contract.GRPC_PORT, "http": contract.HTTP_PORT}
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_REQUEST_TIMEOUT: Final = "60s"
+REQUEST_TIMEOUT: Final = "60s"
+"""How long a request may take."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,8 @@ def _route(protocol: str, split: Split) -> Manifest:
         return {**match, "direct_response": {"status": 503, "body": body}}
     action = {
         "weighted_clusters": {"clusters": weighted},
-        "timeout": _REQUEST_TIMEOUT,
-        "max_stream_duration": {"grpc_timeout_header_max": _REQUEST_TIMEOUT},
+        "timeout": REQUEST_TIMEOUT,
+        "max_stream_duration": {"grpc_timeout_header_max": REQUEST_TIMEOUT},
         "retry_policy": {
             "retry_on": "connect-failure,refused-stream,reset-before-request",
             "num_retries": 2,

@@ -1,4 +1,4 @@
-"""Who may talk to whom: servers answer routers only, routers answer everyone, jobs answer nobody."""
+"""Who may talk to whom: servers answer routers only, or a gateway's pods; routers answer everyone, jobs answer nobody."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from tapchanger_serving.contract import names as contract
 _DNS_PORT = 53
 
 
-def server_policy(owner: Owner) -> Manifest:
-    """Triton pods: requests from this deployment's routers, metrics to whoever scrapes, traces out to the observer."""
+def server_policy(owner: Owner, *, gateway: bool = False) -> Manifest:
+    """Triton pods: requests from this deployment's routers, metrics to whoever scrapes, traces out to the observer.
+
+    `gateway`: requests from everyone, as the routers take them, since where a gateway's pods run is its own business.
+    """
     selector = labels(owner, names.COMPONENT_SERVER)
-    routers = {"podSelector": {"matchLabels": labels(owner, names.COMPONENT_ROUTER)}}
+    requests: Manifest = {"ports": [_tcp(contract.HTTP_PORT), _tcp(contract.GRPC_PORT)]}
+    if not gateway:
+        requests["from"] = [{"podSelector": {"matchLabels": labels(owner, names.COMPONENT_ROUTER)}}]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -22,7 +27,7 @@ def server_policy(owner: Owner) -> Manifest:
             "podSelector": {"matchLabels": selector},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
-                {"from": [routers], "ports": [_tcp(contract.HTTP_PORT), _tcp(contract.GRPC_PORT)]},
+                requests,
                 {"ports": [_tcp(contract.METRICS_PORT)]},
             ],
             "egress": [

@@ -10,12 +10,16 @@ from tapchanger_operator.api.base import API_VERSION
 from tapchanger_operator.api.enginebuild import EngineBuildSpec
 from tapchanger_operator.decide.state import State
 from tapchanger_operator.names import Owner
-from tapchanger_operator.plan import envoy, jobs, network, router, server, store
+from tapchanger_operator.plan import envoy, gateway, jobs, network, router, server, store
 from tapchanger_operator.plan.common import Manifest
+from tapchanger_operator.plan.routing import routing
 from tapchanger_operator.resolve.identity import RevisionContent, inspection_key
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import Snapshot
+
+_NOBODY = "none"
+"""A revision that no pod has."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +38,15 @@ class Plan:
 
 def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: Settings) -> Plan:
     """The objects for `state`, in the order in which they are applied."""
-    owner, spec = snapshot.owner, snapshot.spec
+    owner, spec, way = snapshot.owner, snapshot.spec, routing(snapshot)
     split = envoy.Split(state.weights())
-    files = envoy.files(owner, split, settings)
-    pull_secrets = spec.serving.template.image_pull_secrets
+    files = envoy.files(owner, split, settings) if way.routers else {}
+    stable = None if way.through_routers else (state.stable.revision if state.stable else _NOBODY)
     owned: list[Manifest] = [
-        router.config_map(owner, files),
-        router.service(owner),
-        router.deployment(owner, spec.router, files["bootstrap.json"], settings.images, pull_secrets),
-        network.router_policy(owner),
-        network.server_policy(owner),
+        network.server_policy(owner, gateway=way.marked),
+        *(_routers(snapshot, files, settings) if way.routers else []),
+        router.service(owner, stable, marked=way.marked),
     ]
-    if spec.router.replicas > 1:
-        owned.append(router.disruption_budget(owner))
     if resolution.model is None and not snapshot.missing_claims:
         owned.append(jobs.inspect_job(owner, spec, settings.images))
     contents = _contents(snapshot, resolution)
@@ -56,10 +56,30 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
             owned.append(server.revision_object(owner, content))
             owned.append(server.service(owner, revision))
             owned.append(server.deployment(owner, content, spec.serving.replicas.min, settings))
+    revisions = frozenset(state.revisions())
+    if way.attachment:
+        routes = gateway.routes(owner, way.attachment, split)
+        if not snapshot.router.routes.told or gateway.changes(snapshot.live, routes):
+            # A gateway may still send requests where the routes led before.
+            revisions |= frozenset(snapshot.servers)
+        owned += [gateway.backend(owner, revision) for revision in sorted(revisions)]
+        owned += routes
     shared = [store.claim(owner, settings.store)]
     if resolution.build is not None:
         shared.append(engine_build(owner, *resolution.build))
-    return Plan(tuple(owned), tuple(shared), router.config_hash(files), frozenset(state.revisions()))
+    return Plan(tuple(owned), tuple(shared), router.config_hash(files), revisions)
+
+
+def _routers(snapshot: Snapshot, files: Mapping[str, str], settings: Settings) -> list[Manifest]:
+    """Envoy and what belongs to it."""
+    owner, spec = snapshot.owner, snapshot.spec
+    pull_secrets = spec.serving.template.image_pull_secrets
+    found = [
+        router.config_map(owner, files),
+        router.deployment(owner, spec.router, files["bootstrap.json"], settings.images, pull_secrets),
+        network.router_policy(owner),
+    ]
+    return [*found, router.disruption_budget(owner)] if spec.router.replicas > 1 else found
 
 
 def _contents(snapshot: Snapshot, resolution: Resolution) -> Mapping[str, RevisionContent]:

@@ -37,15 +37,19 @@ def config_map(owner: Owner, files: Mapping[str, str]) -> Manifest:
     }
 
 
-def service(owner: Owner) -> Manifest:
-    """Service named like the deployment: where applications go."""
+def service(owner: Owner, stable: str | None = None, *, marked: bool = False) -> Manifest:
+    """Service named like the deployment: where applications go.
+
+    It leads to the routers, or to the servers of revision `stable` where a gateway routes. `marked`: there may be routes.
+    """
     own_labels = labels(owner, names.COMPONENT_ROUTER)
+    annotations = {names.ANNOTATION_ROUTES: "true"} if marked else {}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(owner, owner.name, own_labels),
+        "metadata": metadata(owner, owner.name, own_labels, **annotations),
         "spec": {
-            "selector": own_labels,
+            "selector": own_labels if stable is None else labels(owner, names.COMPONENT_SERVER, revision=stable),
             "ports": [
                 {"name": "http", "port": contract.HTTP_PORT, "targetPort": "http", "appProtocol": "http"},
                 {"name": "grpc", "port": contract.GRPC_PORT, "targetPort": "grpc", "appProtocol": "grpc"},

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from tapchanger_operator.api import controls, reasons
 from tapchanger_operator.api.status import (
     Condition,
-    Endpoints,
     SloStatus,
     TargetStatus,
     TransformerDeploymentStatus,
 )
 from tapchanger_operator.decide.judge import REASON_BY_SLO, slo_reason, window_of
 from tapchanger_operator.errors import UserError
-from tapchanger_operator.snapshot import Silence, Snapshot
+from tapchanger_operator.snapshot import Silence
+from tapchanger_operator.status import routes
 from tapchanger_operator.status.conditions import condition, merged, truth
 from tapchanger_operator.status.sentences import canary_sentence, sentence, why_not_serving
 from tapchanger_operator.status.situation import Situation
-from tapchanger_serving.contract import names as contract
 
 
 def compose(situation: Situation) -> TransformerDeploymentStatus:
@@ -53,7 +52,7 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         rejected=list(state.rejected),
         controls=list(state.controls),
         history=list(state.history),
-        endpoints=_endpoints(snapshot),
+        endpoints=routes.endpoints(snapshot),
         slo=slo,
     )
 
@@ -102,6 +101,9 @@ def _serving(situation: Situation) -> Condition:
         message = f"{servers.ready} of {servers.replicas} servers of {state.stable.revision} are ready"
         return condition(reasons.SERVING, "True", reasons.AVAILABLE, message)
     reason = reasons.UNAVAILABLE if situation.routed else reasons.STARTING
+    trouble = routes.trouble(situation.snapshot)
+    if trouble and trouble.reason != reasons.UNAVAILABLE:
+        reason = trouble.reason
     if servers.trouble and servers.trouble.startswith(reasons.NO_NODE_FITS):
         reason = reasons.NO_NODE_FITS
     return condition(reasons.SERVING, "False", reason, why_not_serving(situation))
@@ -142,6 +144,9 @@ def _stalled(situation: Situation) -> Condition:
     problem, state = situation.problem, situation.state
     if isinstance(problem, UserError):
         return condition(reasons.STALLED, "True", problem.reason, problem.message)
+    refusal = routes.refusal(situation.snapshot)
+    if refusal:
+        return condition(reasons.STALLED, "True", refusal.reason, refusal.message)
     if situation.target and state.is_rejected(situation.target):
         remedy = "change the spec to try again, or back to what serves"
         return condition(reasons.STALLED, "True", reasons.ROLLED_BACK, f"{sentence(situation)}; {remedy}")
@@ -165,13 +170,6 @@ def _ready(situation: Situation, parts: Sequence[Condition]) -> Condition:
     if serving.status != "True":
         return condition(reasons.READY, "False", serving.reason, serving.message)
     return condition(reasons.READY, "True", reasons.STABLE, sentence(situation))
-
-
-def _endpoints(snapshot: Snapshot) -> Endpoints:
-    host = f"{snapshot.owner.name}.{snapshot.owner.namespace}.svc"
-    return Endpoints(
-        grpc=f"{host}:{contract.GRPC_PORT}", http=f"http://{host}:{contract.HTTP_PORT}", model=snapshot.owner.name
-    )
 
 
 def _slo(situation: Situation) -> tuple[SloStatus | None, Condition]:

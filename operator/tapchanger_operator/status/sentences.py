@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapchanger_operator.snapshot import Given, Servers
+from tapchanger_operator.status import routes
 from tapchanger_operator.status.situation import Situation
 
 
@@ -12,6 +13,9 @@ def sentence(situation: Situation) -> str:
     serves = f"{state.stable.revision} serves" if state.stable and state.stable.since else None
     if problem:
         return f"{problem.message}" + (f" ({serves} meanwhile)" if serves else "")
+    refusal = routes.refusal(situation.snapshot)
+    if refusal:
+        return f"no requests are answered: {refusal.message}"
     if state.stable is None:
         return "starting"
     if state.stable.since is None:
@@ -64,8 +68,9 @@ def _held(situation: Situation) -> str:
 def why_not_serving(situation: Situation) -> str:
     """What is missing while no request is answered."""
     servers = situation.stable_servers
-    if situation.snapshot.router.ready == 0:
-        return "no router is ready"
+    trouble = routes.trouble(situation.snapshot)
+    if trouble:
+        return trouble.message
     if servers.ready and not situation.routed:
         return "the routers are being told where the servers are"
     return servers.trouble or f"{servers.ready} of {servers.replicas} servers of the stable revision are ready"

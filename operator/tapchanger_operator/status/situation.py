@@ -12,6 +12,7 @@ from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import OperatorError, UserError
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.snapshot import Servers, Snapshot
+from tapchanger_operator.status import routes
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Situation:
     @property
     def serving(self) -> bool:
         """Whether requests are answered."""
-        return self.routed and self.stable_servers.ready > 0 and self.snapshot.router.ready > 0
+        return self.routed and self.stable_servers.ready > 0 and routes.trouble(self.snapshot) is None
 
     @property
     def routed(self) -> bool:
@@ -52,7 +53,8 @@ class Situation:
         if stable is None or stable.since is None:
             return False
         known = any(c.type == reasons.SERVING and c.status == "True" for c in self.snapshot.status.conditions)
-        return known or self.snapshot.now - unix(stable.since) >= SETTLE_SECONDS
+        told = self.snapshot.spec.router.type == "Envoy" or self.snapshot.router.routes.told
+        return known or (told and self.snapshot.now - unix(stable.since) >= SETTLE_SECONDS)
 
     @property
     def held(self) -> bool:

@@ -34,6 +34,8 @@ OPERATOR_RIGHTS = {
     ("", "persistentvolumeclaims"): MANAGED,
     ("policy", "poddisruptionbudgets"): MANAGED,
     ("networking.k8s.io", "networkpolicies"): MANAGED,
+    ("gateway.networking.k8s.io", "httproutes"): MANAGED,
+    ("gateway.networking.k8s.io", "grpcroutes"): MANAGED,
     ("", "pods"): READ | {"patch", "delete"},
     ("", "nodes"): READ,
     ("", "events"): {"create", "patch"},

@@ -94,6 +94,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "target of 1": ({"slo": {"objectives": [{"latency": "1s", "target": 1}]}}, "slo.objectives.0.target"),
     "no objectives": ({"slo": {"objectives": []}}, "slo.objectives"),
     "unknown task": ({"model": {**MODEL, "task": "poetry"}}, "model.task"),
+    "unknown router": ({"router": {"type": "Nginx"}}, "router.type"),
+    "wildcard": ({"router": {"type": "GatewayAPI", "hostnames": ["*.example.com"]}}, "router.hostnames.0"),
+    "port of 0": (
+        {"router": {"type": "GatewayAPI", "parentRefs": [{"name": "a", "port": 0}]}},
+        "router.parentRefs.0.port",
+    ),
+    "nameless gateway": ({"router": {"type": "GatewayAPI", "parentRefs": [{"port": 80}]}}, "router.parentRefs.0"),
     "no uri": ({"model": {"task": MODEL["task"]}}, "model"),
 }
 

@@ -87,6 +87,17 @@ def test_where_something_must_exist_its_absence_is_tried_again(call: str) -> Non
     assert isinstance(failure(404, call), Transient)
 
 
+def test_a_kind_that_the_cluster_does_not_have_is_no_failure_where_it_may_be_missing() -> None:
+    assert Server(404, "404 page not found").kube().items_if_known("HTTPRoute", "team-a") is None
+    server = Server(body={"items": [{"metadata": {"name": "moderation"}}]})
+    found = server.kube().items_if_known("HTTPRoute", "team-a")
+    assert found is not None
+    assert found[0]["kind"] == "HTTPRoute"
+    assert server.requests[0][1] == "/apis/gateway.networking.k8s.io/v1/namespaces/team-a/httproutes"
+    with pytest.raises(Transient):
+        Server(500).kube().items_if_known("HTTPRoute", "team-a")
+
+
 @pytest.mark.parametrize("call", ["delete", "create"])
 def test_someone_faster_is_no_failure(call: str) -> None:
     assert failure(409, call) is None

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from tapchanger_operator.api.spec import RouterSpec
 from tapchanger_operator.decide.state import Change
 from tapchanger_operator.events import event
 from tapchanger_operator.names import Owner
-from tapchanger_operator.plan import envoy, jobs, network, objects, router, server, store
+from tapchanger_operator.plan import envoy, gateway, jobs, network, objects, router, server, store
 from tapchanger_operator.resolve.identity import RevisionContent, build_name, engine_build, revision
 from tapchanger_operator.settings import Store
 from tests.support import golden
+from tests.support.gateways import GATEWAY
 from tests.support.samples import IMAGES, OWNER, SETTINGS, full_spec, inspection, spec
 
 FOLDER = golden.GOLDEN / "operator"
@@ -25,6 +27,11 @@ BUILDER = Owner("EngineBuild", build_name(BUILD), OWNER.namespace, "99999999-222
 FULL_BUILDER = Owner("EngineBuild", build_name(FULL_BUILD), OWNER.namespace, BUILDER.uid)
 ARTIFACT = "sha256:" + "c" * 64
 SPLIT = envoy.Split({"aaaaaaaaaa": 75, "bbbbbbbbbb": 25, "cccccccccc": 0})
+
+HOSTS = gateway.Attachment.of(RouterSpec.model_validate(GATEWAY))
+PATHS = gateway.Attachment.of(
+    RouterSpec.model_validate({"type": "GatewayAPI", "parentRefs": [{"name": "shared", "port": 443}]})
+)
 
 
 def _content(of: Any, build: Any) -> RevisionContent:
@@ -56,6 +63,12 @@ CASES: dict[str, Callable[[], str]] = {
     "router-deployment.yaml": lambda: golden.dumped(router.deployment(OWNER, SPEC.router, "{}\n", IMAGES)),
     "router-deployment.full.yaml": lambda: golden.dumped(router.deployment(OWNER, FULL.router, "{}\n", IMAGES)),
     "router-disruption-budget.yaml": lambda: golden.dumped(router.disruption_budget(OWNER)),
+    "router-service.gateway.yaml": lambda: golden.dumped(router.service(OWNER, "aaaaaaaaaa", marked=True)),
+    "gateway-backend.yaml": lambda: golden.dumped(gateway.backend(OWNER, "aaaaaaaaaa")),
+    "gateway-routes.yaml": lambda: golden.dumped(*gateway.routes(OWNER, HOSTS, SPLIT)),
+    "gateway-routes.paths.yaml": lambda: golden.dumped(*gateway.routes(OWNER, PATHS, SPLIT)),
+    "gateway-routes.nobody.yaml": lambda: golden.dumped(*gateway.routes(OWNER, HOSTS, envoy.Split({}))),
+    "server-policy.gateway.yaml": lambda: golden.dumped(network.server_policy(OWNER, gateway=True)),
     "router-policy.yaml": lambda: golden.dumped(network.router_policy(OWNER)),
     "server-policy.yaml": lambda: golden.dumped(network.server_policy(OWNER)),
     "store-claim.yaml": lambda: golden.dumped(store.claim(OWNER, Store())),
