@@ -80,11 +80,15 @@ class ObjectiveCounts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How sure a verdict must be. `timeout` and `stale_after` are in seconds, `false_alarm` is a probability."""
+    """How sure a verdict must be. `false_alarm` is a probability, times are in seconds.
+
+    `min_requests` are expected within `timeout`. A step waits for `patience` before it is passed by no more than that.
+    """
 
     false_alarm: float = 0.01
     min_requests: int = 100
     timeout: float = 900.0
+    patience: float = 300.0
     stale_after: float = 30.0
 
 
@@ -108,8 +112,8 @@ class Evidence:
     """One objective's figures since the canary began.
 
     `budget_e` speaks against "within budget", `stable_e` against "no worse than stable" (None where there is nothing
-    to compare with); the canary fails when both reach `threshold`. `interval` holds the true bad rate with 95 % at
-    all times.
+    to compare with); the canary fails when the sum over its objectives of the smaller of the two reaches `threshold`.
+    `interval` holds the true bad rate with 95 % at all times.
     """
 
     objective: str
@@ -122,20 +126,13 @@ class Evidence:
 
     @property
     def e_value(self) -> float:
-        """The smaller of the e-values that apply: the one that decides."""
+        """The smaller of the e-values that apply: what speaks for "it breaks the objective and is worse than stable"."""
         return self.budget_e if self.stable_e is None else min(self.budget_e, self.stable_e)
 
     @property
     def over_budget(self) -> bool:
         """Whether it is shown that the canary breaks the objective."""
         return self.budget_e >= self.threshold
-
-    @property
-    def failed(self) -> bool:
-        """Whether it is shown that the canary breaks the objective and isn't merely a victim beside the stable
-        revision.
-        """
-        return self.e_value >= self.threshold
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ def impossible(objectives: Sequence[Objective], look: Look, settings: Settings) 
     return None
 
 
-def breach(objective: Objective, evidence: Evidence) -> str:
-    """Why a canary fails."""
-    return f"{_facts(objective, evidence)}; {_weight_of(evidence)}"
+def breach(objective: Objective, evidence: Evidence, together: float) -> str:
+    """Why a canary fails: the figures of its worst objective, and the e-values of all `together`."""
+    return f"{_facts(objective, evidence)}; e-value {number(together)} against {number(evidence.threshold)}"
 
 
 def shared(objective: Objective, evidence: Evidence) -> str:
@@ -48,9 +48,12 @@ def silent(look: Look, settings: Settings) -> str:
     return f"the newest data is {duration(look.data_age)} old, more than {duration(settings.stale_after)}"
 
 
-def too_few(requests: int, wanted: int) -> str:
+def too_few(requests: int, look: Look, settings: Settings) -> str:
     """What a step waits for."""
-    return f"{requests} of {wanted} requests seen in this step"
+    if requests < settings.min_requests:
+        return f"{requests} of {settings.min_requests} requests seen in this step"
+    pace = f"minRequests asks for {settings.min_requests} in {duration(settings.timeout)}"
+    return f"{requests} requests seen in {duration(look.elapsed)} of this step; {pace}"
 
 
 def undecided(objective: Objective, step: Counts) -> str:
@@ -104,7 +107,3 @@ def _beside(evidence: Evidence) -> str:
     if evidence.stable_e is None:
         return "no stable revision serves beside it to compare with"
     return f"stable has {percent(evidence.stable.rate)}"
-
-
-def _weight_of(evidence: Evidence) -> str:
-    return f"e-value {number(evidence.e_value)} against {number(evidence.threshold)}"

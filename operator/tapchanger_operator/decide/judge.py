@@ -27,6 +27,8 @@ from tapchanger_serving.contract.windows import RevisionWindow, Windows
 
 _LARGEST_E_VALUE: Final = 1e12
 _EXEMPLARS: Final = 3
+PATIENCE_PART: Final = 1 / 3
+"""The part of `timeout` that a step waits before thin traffic may pass it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,12 @@ def judge(
     if canary is None or canary.step_started_at is None or canary.since is None:
         return None
     subject = _Subject(
-        canary.revision, canary.since, stable.revision if stable else "", canary.weight, canary.elapsed(now)
+        canary.revision,
+        canary.since,
+        stable.revision if stable else "",
+        canary.weight,
+        canary.elapsed(now),
+        known_good=canary.suspicions > 0,
     )
     return _judged(spec, status.analysis, subject, (since_canary, since_step), silence, now)
 
@@ -110,7 +117,10 @@ def judge_watch(
 
 @dataclass(frozen=True)
 class _Subject:
-    """Which revision is judged, since when (RFC 3339), beside which, at which weight, for how many seconds."""
+    """Which revision is judged, since when (RFC 3339), beside which, at which weight, for how many seconds.
+
+    `known_good`: it passed its steps once, so that it need not be waited for.
+    """
 
     revision: str
     since: str
@@ -118,6 +128,7 @@ class _Subject:
     weight: int
     elapsed: float
     watching: bool = False
+    known_good: bool = False
 
 
 def _judged(
@@ -137,10 +148,12 @@ def _judged(
     except LookupError as problem:
         silence = str(problem.args[0])
         look = _look(wanted, subject, None, None, now)
+    timeout = seconds(spec.rollout.analysis.timeout)
     settings = Settings(
         false_alarm=spec.rollout.analysis.false_alarm,
         min_requests=spec.rollout.analysis.min_requests,
-        timeout=math.inf if subject.watching else seconds(spec.rollout.analysis.timeout),
+        timeout=math.inf if subject.watching else timeout,
+        patience=0.0 if subject.known_good else timeout * PATIENCE_PART,
     )
     verdict, after = analyse(wanted, look, settings, state)
     whole = seen[0]

@@ -24,18 +24,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-CASH = 0.25
+CASH = 0.05
 """Part of the starting wealth that is never staked: what the bettor falls back on while the canary is healthy."""
 
-PATIENCE = 30.0
+FADE = 0.75
+"""Each alternative to a budget gets so much of what the next nearer one gets."""
+
+PATIENCE = 1000.0
 """How many expected bad requests it takes until half of the wealth has been spread anew."""
 
 CAP = math.log(100.0)
 """Wealth above 100 times the threshold is thrown away, so that a breach which is over is soon no evidence any more."""
 
-ODDS = (1.3, 1.7, 2.5, 4.0, 8.0, 16.0, 64.0, 1024.0)
-"""Odds ratios, canary to stable, that :func:`comparison_bets` stakes on."""
+FINE_BREACH = 2.0
+"""A breach of so many times the budget is what a pass should speak against, where there are requests enough to tell."""
 
 EXACT_TERMS = 64
 """Up to so many possible splits of the bad requests are summed exactly; beyond, Hoeffding's bound takes over."""
@@ -47,32 +51,39 @@ class Portfolio:
 
     log_wealth: tuple[float, ...]
 
-    @classmethod
-    def fresh(cls, alternatives: int) -> Portfolio:
-        """The starting portfolio, total wealth 1, the same stake on each of `alternatives` bets."""
-        return cls((math.log(CASH),) + (math.log((1.0 - CASH) / alternatives),) * alternatives)
-
     @property
     def log_e(self) -> float:
         """Log e-value: the wealth that is staked, cash left out (so that it falls again when a breach has ended)."""
         return log_sum_exp(self.log_wealth[1:])
 
 
-def settle(portfolio: Portfolio, log_factors: Sequence[float], share: float) -> Portfolio:
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Alternatives to stake on, and the part of the staked wealth that each gets at the start (parts sum to 1)."""
+
+    alternatives: tuple[float, ...]
+    parts: tuple[float, ...]
+
+    @property
+    def start(self) -> Portfolio:
+        """The starting portfolio, total wealth 1."""
+        return Portfolio((math.log(CASH), *(math.log((1.0 - CASH) * part) for part in self.parts)))
+
+
+def settle(grid: Grid, portfolio: Portfolio, log_factors: Sequence[float], share: float) -> Portfolio:
     """Spreads the part `share` (0 to 1) of the wealth by the starting weights, then multiplies each bet by its factor.
 
     `log_factors` has one entry for each alternative, each with `E[exp(log_factor) | past] <= 1` under the null.
     `share` must not depend on the outcomes that the factors are made of. Then the total wealth stays a
     supermartingale: a weighted mean, with weights known beforehand, of factors with expectation at most 1.
     """
-    start = Portfolio.fresh(len(log_factors)).log_wealth
     total = log_sum_exp(portfolio.log_wealth)
     kept, spread = _log(1.0 - share), _log(share) + total
     factors = (0.0, *log_factors)
     return Portfolio(
         tuple(
             _log_add(wealth + kept, weight + spread) + factor
-            for wealth, weight, factor in zip(portfolio.log_wealth, start, factors, strict=True)
+            for wealth, weight, factor in zip(portfolio.log_wealth, grid.start.log_wealth, factors, strict=True)
         )
     )
 
@@ -94,14 +105,26 @@ def share_of(batch: float, total: float) -> float:
     return batch / (total + PATIENCE)
 
 
-def budget_alternatives(budget: float) -> tuple[float, ...]:
-    """Bad rates above `budget` (0 < budget < 1) to stake on: close together near the budget, then doubling in odds."""
+def budget_grid(budget: float) -> Grid:
+    """Bad rates above `budget` (0 < budget < 1) to stake on: odds that begin near the budget's and double.
+
+    The nearer the larger the part (:data:`FADE`): there a bad request says little and many are needed, while far from
+    the budget two or three decide whatever their part.
+    """
     odds = budget / (1.0 - budget)
-    ratios = [1.3, 1.7, 2.5, 4.0]
+    ratios = [1.5]
     while ratios[-1] * odds < 0.5:
         ratios.append(ratios[-1] * 2.0)
     rates = [ratio * odds / (1.0 + ratio * odds) for ratio in ratios]
-    return tuple(rates + [rate for rate in (0.7, 0.95) if rate > rates[-1]])
+    rates += [rate for rate in (0.7, 0.95) if rate > rates[-1]]
+    weights = [FADE**index for index in range(len(rates))]
+    return Grid(tuple(rates), tuple(weight / sum(weights) for weight in weights))
+
+
+COMPARISON: Final = Grid((2.0, 6.0, 25.0, 1000.0), (0.05, 0.2, 0.35, 0.4))
+"""Odds ratios, canary to stable, that :func:`comparison_bets` stakes on: most on the large ones, since with a small
+weight the first two or three bad requests of a broken canary must convict it.
+"""
 
 
 def budget_bets(budget: float, requests: int, bad: int) -> tuple[float, ...]:
@@ -114,13 +137,14 @@ def budget_bets(budget: float, requests: int, bad: int) -> tuple[float, ...]:
     good = requests - bad
     return tuple(
         bad * math.log(rate / budget) + good * (math.log1p(-rate) - math.log1p(-budget))
-        for rate in budget_alternatives(budget)
+        for rate in budget_grid(budget).alternatives
     )
 
 
 def comparison_bets(canary: tuple[int, int], stable: tuple[int, int]) -> tuple[float, ...]:
-    """Log factors, one for each of :data:`ODDS`, of one batch; `canary` and `stable` are (requests, bad) of the same
-    time.
+    """Log factors of one batch, one for each odds ratio of :data:`COMPARISON`.
+
+    `canary` and `stable` are (requests, bad) of the same time.
 
     Null: the canary is no worse than the stable revision at the same time, however bad both are. Then, given how many
     requests each got and how many were bad in all, the bad ones of the canary are at most hypergeometric, and
@@ -134,7 +158,7 @@ def comparison_bets(canary: tuple[int, int], stable: tuple[int, int]) -> tuple[f
     """
     bad = canary[1] + stable[1]
     if bad == 0 or canary[0] == 0 or stable[0] == 0:
-        return (0.0,) * len(ODDS)
+        return (0.0,) * len(COMPARISON.alternatives)
     total = canary[0] + stable[0]
     low, high = max(0, bad - stable[0]), min(canary[0], bad)
     if high - low > EXACT_TERMS:
@@ -144,10 +168,12 @@ def comparison_bets(canary: tuple[int, int], stable: tuple[int, int]) -> tuple[f
                 bad * math.log1p((odds - 1.0) * canary[0] / total),
                 canary[0] * math.log1p((odds - 1.0) * bad / total),
             )
-            for odds in ODDS
+            for odds in COMPARISON.alternatives
         )
     chances = _hypergeometric(total, bad, canary[0], low, high)
-    return tuple((canary[1] - low) * math.log(odds) - math.log(_polynomial(chances, odds)) for odds in ODDS)
+    return tuple(
+        (canary[1] - low) * math.log(odds) - math.log(_polynomial(chances, odds)) for odds in COMPARISON.alternatives
+    )
 
 
 def rate_interval(requests: int, bad: int, error: float = 0.05) -> tuple[float, float]:
@@ -173,10 +199,15 @@ def rate_interval(requests: int, bad: int, error: float = 0.05) -> tuple[float, 
 
 
 def breach_worth_catching(budget: float, min_requests: int) -> float:
-    """The bad rate that a pass must speak against: twice the budget, or five bad ones in `min_requests` where that is
-    more.
+    """The bad rate that every pass speaks against: :data:`FINE_BREACH` budgets, or five bad ones in `min_requests` where
+    that is more.
     """
-    return min(max(2.0 * budget, 5.0 / max(min_requests, 1)), (1.0 + budget) / 2.0)
+    return min(max(FINE_BREACH * budget, 5.0 / max(min_requests, 1)), (1.0 + budget) / 2.0)
+
+
+def fine_breach(budget: float) -> float:
+    """The bad rate that a pass speaks against where there are requests enough to tell it from the budget."""
+    return min(FINE_BREACH * budget, (1.0 + budget) / 2.0)
 
 
 def acceptance(budget: float, breach: float, requests: int, bad: int) -> float:

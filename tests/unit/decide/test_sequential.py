@@ -18,12 +18,12 @@ BUDGETS = st.sampled_from([1e-5, 1e-3, 0.01, 0.05, 0.3, 0.9])
 
 def e_value(budget: float, batches: list[tuple[int, int]]) -> float:
     """Log e-value against the budget after batches of (requests, bad)."""
-    portfolio = seq.Portfolio.fresh(len(seq.budget_alternatives(budget)))
-    total = 0
+    grid = seq.budget_grid(budget)
+    portfolio, total = grid.start, 0
     for requests, bad in batches:
         total += requests
         share = seq.share_of(budget * requests, budget * total)
-        portfolio = seq.settle(portfolio, seq.budget_bets(budget, requests, bad), share)
+        portfolio = seq.settle(grid, portfolio, seq.budget_bets(budget, requests, bad), share)
     return portfolio.log_e
 
 
@@ -47,10 +47,16 @@ def test_a_bet_against_the_budget_gains_nothing_on_average_while_the_rate_is_wit
 @settings(deadline=None)
 @given(budget=BUDGETS)
 def test_alternatives_lie_above_the_budget_in_order(budget: float) -> None:
-    rates = seq.budget_alternatives(budget)
+    grid = seq.budget_grid(budget)
+    rates = grid.alternatives
     assert all(low < high for low, high in zip((budget, *rates), (*rates, 1.0), strict=True))
     assert rates[-1] >= 0.9
     assert len(rates) < 32
+    assert sum(math.exp(wealth) for wealth in grid.start.log_wealth) == pytest.approx(1.0)
+
+
+def test_all_of_the_wealth_is_staked_or_kept_when_comparing() -> None:
+    assert sum(math.exp(wealth) for wealth in seq.COMPARISON.start.log_wealth) == pytest.approx(1.0)
 
 
 @settings(deadline=None)
@@ -66,7 +72,7 @@ def test_a_bet_on_a_worse_canary_gains_nothing_on_average_while_it_is_no_worse(
     bad = round(part * (canary + stable))
     law = stats.nchypergeom_fisher(canary + stable, bad, canary, odds)
     low, high = max(0, bad - stable), min(canary, bad)
-    means = [0.0] * len(seq.ODDS)
+    means = [0.0] * len(seq.COMPARISON.alternatives)
     for mine in range(low, high + 1):
         chance = float(law.pmf(mine))
         for index, factor in enumerate(seq.comparison_bets((canary, mine), (stable, bad - mine))):
@@ -79,7 +85,7 @@ def test_the_bound_for_many_bad_requests_is_fair_too(canary: int, stable: int, b
     low, high = max(0, bad - stable), min(canary, bad)
     assert high - low > seq.EXACT_TERMS
     law = stats.hypergeom(canary + stable, bad, canary)
-    for index, _ in enumerate(seq.ODDS):
+    for index, _ in enumerate(seq.COMPARISON.alternatives):
         mean = sum(
             float(law.pmf(mine)) * math.exp(seq.comparison_bets((canary, mine), (stable, bad - mine))[index])
             for mine in range(low, high + 1)
@@ -140,10 +146,10 @@ def test_spreading_wealth_anew_costs_the_same_however_requests_are_batched(sizes
 def test_wealth_is_neither_made_nor_lost_by_spreading_it(
     wealth: list[float], factors: list[float], share: float
 ) -> None:
-    before = seq.Portfolio(tuple(wealth))
-    spread = seq.settle(before, (0.0, 0.0), share)
+    grid, before = seq.Grid((2.0, 4.0), (0.3, 0.7)), seq.Portfolio(tuple(wealth))
+    spread = seq.settle(grid, before, (0.0, 0.0), share)
     assert seq.log_sum_exp(spread.log_wealth) == pytest.approx(seq.log_sum_exp(wealth), abs=1e-9)
-    after = seq.settle(before, factors, share)
+    after = seq.settle(grid, before, factors, share)
     by_hand = [value + factor for value, factor in zip(spread.log_wealth, (0.0, *factors), strict=True)]
     assert after.log_wealth == pytest.approx(by_hand, abs=1e-9)
 
@@ -160,10 +166,10 @@ def test_a_rate_at_the_budget_crosses_no_oftener_than_promised_however_often_one
     rng, budget, error, runs = random.Random(1), 0.05, 0.1, 400
     crossed = 0
     for _ in range(runs):
-        portfolio = seq.Portfolio.fresh(len(seq.budget_alternatives(budget)))
+        portfolio = seq.budget_grid(budget).start
         for count in range(1, 151):
             bets = seq.budget_bets(budget, 1, rng.random() < budget)
-            portfolio = seq.settle(portfolio, bets, seq.share_of(budget, budget * count))
+            portfolio = seq.settle(seq.budget_grid(budget), portfolio, bets, seq.share_of(budget, budget * count))
             if portfolio.log_e >= -math.log(error):
                 crossed += 1
                 break
@@ -174,7 +180,7 @@ def test_two_equal_revisions_cross_no_oftener_than_promised_through_spikes() -> 
     rng, error, runs = random.Random(2), 0.1, 400
     crossed = 0
     for _ in range(runs):
-        portfolio, seen = seq.Portfolio.fresh(len(seq.ODDS)), 0
+        portfolio, seen = seq.COMPARISON.start, 0
         for _look in range(200):
             rate = 0.6 if rng.random() < 0.2 else 0.05
             size = rng.randint(1, 8), rng.randint(1, 8)
@@ -182,7 +188,7 @@ def test_two_equal_revisions_cross_no_oftener_than_promised_through_spikes() -> 
             seen += sum(bad)
             if sum(bad):
                 bets = seq.comparison_bets((size[0], bad[0]), (size[1], bad[1]))
-                portfolio = seq.settle(portfolio, bets, seq.share_of(sum(bad), seen))
+                portfolio = seq.settle(seq.COMPARISON, portfolio, bets, seq.share_of(sum(bad), seen))
             if portfolio.log_e >= -math.log(error):
                 crossed += 1
                 break
@@ -233,8 +239,8 @@ def test_a_few_bad_requests_on_one_side_are_counted_exactly() -> None:
 
 def test_nothing_is_known_without_requests() -> None:
     assert seq.rate_interval(0, 0) == (0.0, 1.0)
-    assert seq.comparison_bets((0, 0), (50, 20)) == (0.0,) * len(seq.ODDS)
-    assert seq.comparison_bets((50, 20), (0, 0)) == (0.0,) * len(seq.ODDS)
+    assert seq.comparison_bets((0, 0), (50, 20)) == (0.0,) * len(seq.COMPARISON.alternatives)
+    assert seq.comparison_bets((50, 20), (0, 0)) == (0.0,) * len(seq.COMPARISON.alternatives)
 
 
 def test_the_true_rate_stays_inside_the_interval_at_all_times() -> None:

@@ -1,0 +1,1 @@
+"""Deciders on canaries compared on the same simulated requests: `python -m tests.bench.decisions`."""

@@ -1,0 +1,98 @@
+"""The benchmark's fast analysis decides as the operator's does, and its peers as their documentation says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tapchanger_operator.decide import sequential
+from tests.bench.decisions import cases, delivery, oracle, peers, replay
+from tests.bench.decisions.outcome import PROMOTED, ROLLED_BACK
+from tests.bench.decisions.twin import comparison_factors
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    pattern=st.sampled_from(cases.PATTERNS),
+    rate=st.floats(0.05, 60.0),
+    latency=st.floats(0.5, 6.0),
+    errors=st.sampled_from([0.0, 0.0, 0.003, 0.03, 0.4]),
+    weight=st.sampled_from(delivery.WEIGHTS),
+)
+def test_the_twin_decides_alike_at_every_look(
+    seed: int, pattern: str, rate: float, latency: float, errors: float, weight: int
+) -> None:
+    """Whole rollouts, with their steps, watches and comparisons: the weight is compared at each look."""
+    rng = np.random.default_rng(seed)
+    stream = cases.stream(pattern, rate, 2, rng, seconds=1000)
+    case = cases.case(cases.Regression("some", latency, errors), pattern, rate)
+    record = delivery.Record((0, 1))
+    found = delivery.Delivery(case, stream, rng, record).run()
+    for rollout, looks in record.looks.items():
+        assert replay.differs(looks, bool(found.end[rollout] == ROLLED_BACK)) is None
+
+
+def test_a_replay_notices_a_look_that_was_decided_otherwise() -> None:
+    rng = np.random.default_rng(1)
+    stream = cases.stream("steady", 20.0, 1, rng, seconds=300)
+    record = delivery.Record((0,))
+    delivery.Delivery(cases.case(cases.Regression("slow", latency=5.0), "steady", 20.0), stream, rng, record).run()
+    looks = record.looks[0]
+    assert replay.differs(looks, True) is None
+    assert replay.differs(looks, False)
+    assert replay.differs([replace(looks[0], weight=25), *looks[1:]], True)
+
+
+@settings(deadline=None)
+@given(
+    mine=st.integers(1, 2000), theirs=st.integers(1, 4000), part=st.floats(0.0, 1.0), other=st.floats(0.0, 1.0)
+)
+def test_bets_of_the_twin_are_those_of_the_operator(mine: int, theirs: int, part: float, other: float) -> None:
+    bad = max(1, round(part * mine)), round(other * theirs)
+    found = comparison_factors(*(np.array([value]) for value in (mine, bad[0], theirs, bad[1])))
+    assert found[:, 0] == pytest.approx(sequential.comparison_bets((mine, bad[0]), (theirs, bad[1])), abs=1e-6)
+
+
+def outcomes(decider: str, regression: cases.Regression, rate: float, rollouts: int = 20) -> tuple[float, float, float]:
+    """(Share promoted, share rolled back, median seconds) of a peer under steady traffic."""
+    rng = np.random.default_rng(3)
+    stream = cases.stream("steady", rate, rollouts, rng)
+    decide = {"flagger": peers.flagger, "argo": peers.argo}[decider]
+    found = decide(cases.case(regression, "steady", rate), stream, rng)
+    return found.share(PROMOTED), found.share(ROLLED_BACK), found.median_seconds
+
+
+def test_flagger_takes_interval_times_weights_to_promote_and_interval_times_threshold_to_roll_back() -> None:
+    assert outcomes("flagger", cases.HEALTHY, 2000.0) == (1.0, 0.0, 600.0)
+    assert outcomes("flagger", cases.Regression("broken", latency=5.0), 200.0) == (0.0, 1.0, 300.0)
+
+
+def test_argo_takes_its_count_at_each_step_to_promote_and_one_failure_to_abort() -> None:
+    assert outcomes("argo", cases.HEALTHY, 2000.0) == (1.0, 0.0, 900.0)
+    assert outcomes("argo", cases.Regression("broken", latency=5.0), 200.0) == (0.0, 1.0, 60.0)
+
+
+def test_without_requests_both_peers_give_up_after_five_checks() -> None:
+    for decider in ("flagger", "argo"):
+        assert outcomes(decider, cases.HEALTHY, 1e-6) == (0.0, 1.0, 300.0)
+
+
+def test_the_oracle_needs_what_wald_says_and_a_little_for_the_overshoot() -> None:
+    rng = np.random.default_rng(4)
+    found = oracle.expected_requests(0.02, 0.01, 0.01, 0.01, 4000, rng)
+    wald = np.log(1.0 / 0.01) / oracle.information(0.02, 0.01)
+    assert wald < found < 1.15 * wald
+
+
+def test_harm_is_what_was_served_beyond_stable_while_it_was_served() -> None:
+    rng = np.random.default_rng(5)
+    stream = cases.stream("steady", 100.0, 50, rng, seconds=1200)
+    case = cases.case(cases.Regression("broken", errors=0.5), "steady", 100.0)
+    found = peers.flagger(case, stream, rng)
+    assert found.share(ROLLED_BACK) == 1.0
+    assert found.mean_harm == pytest.approx(300 * 100 * 0.05 * 0.5, rel=0.02)
