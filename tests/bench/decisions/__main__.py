@@ -1,7 +1,7 @@
 """How tapchanger, Flagger and Argo Rollouts decide on the same simulated canaries: `make bench-decisions`.
 
 Healthy canaries, latencies times 1.2, 1.5, 2 and 5, and 0.5, 2 and 10 points more errors, at 0.2 to 200 requests per second,
-steady, heavy-tailed, diurnal, bursty and autocorrelated. Each rollout is followed for two hours: what is promoted
+steady, heavy-tailed, diurnal, bursty and autocorrelated. Each rollout is followed for one hour: what is promoted
 serves all requests until then. The last line of the output is one JSON object:
 
 - `false_rollback_rate`: share of healthy canaries that tapchanger rolls back, in the worst case;
@@ -9,7 +9,7 @@ serves all requests until then. The last line of the output is one JSON object:
   summed over all cases that break a budget clearly (1.5 times and more);
 - `detection_vs_sprt`: mean requests of the canary at its rollback over those of an oracle's sequential probability
   ratio test, which knows the rates and looks at the same times, worst of the stationary cases that break a budget
-  clearly and are rolled back in 99 % of the rollouts;
+  clearly and are rolled back in 95 % of the rollouts within the hour;
 - `lucky_promotions`: canaries that break a budget and were promoted at 0.2 requests per second;
 - `rollouts`: how many were simulated for each decider.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import stats
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-HORIZON: Final = 7200
+HORIZON: Final = 3600
 """Seconds that are simulated from the first request of the canary on: what is promoted serves until then."""
 RATES: Final = (0.2, 2.0, 20.0, 200.0)
 PATTERNS: Final = ("steady", "heavy-tailed", "diurnal", "bursty", "autocorrelated")
@@ -63,11 +63,6 @@ class Stream:
     @property
     def rollouts(self) -> int:
         return int(self.arrivals.shape[1])
-
-    def only(self, rollout: int) -> Stream:
-        """The stream of one rollout."""
-        column = slice(rollout, rollout + 1)
-        return replace(self, arrivals=self.arrivals[:, column], condition=self.condition[:, column])
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tapchanger_operator.api.base import seconds
 from tapchanger_operator.api.spec import RolloutSpec
@@ -15,7 +15,7 @@ from tapchanger_operator.decide.judge import PATIENCE_PART
 from tapchanger_operator.decide.moves import SUSPECT_WEIGHT
 from tapchanger_operator.decide.rollout import COMPARE_SECONDS, MOST_SUSPICIONS
 from tests.bench.decisions.cases import ERROR_BUDGET, LATENCY_BUDGET, Case, Floats, Ints, Stream
-from tests.bench.decisions.outcome import PROMOTED, ROLLED_BACK, UNDECIDED, Harm, Outcomes
+from tests.bench.decisions.outcome import PROMOTED, ROLLED_BACK, UNDECIDED, Outcomes
 from tests.bench.decisions.twin import Twin
 
 POLICY: Final = RolloutSpec()
@@ -59,71 +59,73 @@ class Record:
 
 
 class Delivery:
-    """All rollouts of a case, second by second; only those with new requests are looked at."""
+    """All rollouts of some cases with the same stream of requests, second by second.
 
-    def __init__(self, case: Case, stream: Stream, rng: np.random.Generator, record: Record | None = None) -> None:
-        rows = stream.rollouts
-        self._case, self._stream, self._rng = case, stream, rng
+    Row `case * rollouts + rollout`. A rollout is looked at after seconds in which its canary had requests, and
+    then after every second with requests until those have been compared.
+    """
+
+    def __init__(
+        self, found: Sequence[Case], stream: Stream, rng: np.random.Generator, record: Record | None = None
+    ) -> None:
+        self._cases, self._stream, self._rng = len(found), stream, rng
+        rows = self._cases * stream.rollouts
+        self._case = np.repeat(np.arange(self._cases), stream.rollouts)
+        self._slow = np.stack([case.slow for case in found])
+        self._stable_slow = np.stack([case.stable_slow for case in found])
+        self._worse = np.stack([case.worse for case in found])
+        self._errors = np.array([case.errors for case in found])
+        self._stable_errors = np.array([case.stable_errors for case in found])
         self._twin = Twin(BUDGETS, SETTINGS, rows)
         self._record = record or Record()
-        self._harm = Harm(case, stream)
         self._phase = np.zeros(rows, np.int64)
         self._weight = np.full(rows, float(WEIGHTS[0]))
         self._moved = np.zeros(rows, np.int64)
         self._step_began = np.zeros(rows, np.int64)
         self._suspicions = np.zeros(rows, np.int64)
-        self._requests = np.zeros(rows)
+        self._new = np.zeros(rows, bool)
         self._outcomes = Outcomes(
             end=np.full(rows, UNDECIDED),
             seconds=np.full(rows, np.nan),
             harm=np.zeros(rows),
-            requests=np.full(rows, np.nan),
+            requests=np.zeros(rows),
             waited=np.zeros(rows, bool),
         )
 
-    def run(self) -> Outcomes:
-        """Until the horizon."""
-        horizon = len(self._stream.arrivals)
-        for second in range(1, horizon + 1):
-            over = (self._phase == WATCHED) & (second >= self._moved + WATCH)
-            self._phase[over] = DONE
+    def run(self) -> list[Outcomes]:
+        """Until the horizon; by case."""
+        for second in range(1, len(self._stream.arrivals) + 1):
+            self._phase[(self._phase == WATCHED) & (second >= self._moved + WATCH)] = DONE
+            arrivals = np.tile(self._stream.arrivals[second - 1], self._cases).astype(np.int64)
+            condition = np.tile(self._stream.condition[second - 1], self._cases)
+            self._outcomes.harm[:] += arrivals * self._weight / 100.0 * self._worse[self._case, condition]
             active = self._phase < DONE
-            if not active.any():
-                break
             late = active & (self._phase < WATCHED) & (second - self._step_began >= TIMEOUT)
             self._outcomes.waited[late] = True
-            watched = active & (self._phase == WATCHED)
-            looks = second % WATCH_SECONDS == 0
-            for earlier in range(second - WATCH_SECONDS + 1, second) if looks else ():
-                self._serve(self._busy(watched & (self._moved < earlier), earlier), earlier, judged=False)
-            rows = self._busy(active if looks else active & ~watched, second)
-            if len(rows):
-                self._serve(rows, second, judged=True)
-                self._decide(rows, second)
-        everyone = np.arange(self._stream.rollouts)
-        left = everyone[self._outcomes.end != ROLLED_BACK]
-        self._settle(left, horizon)
-        return self._outcomes
+            rows = np.flatnonzero(active & (arrivals > 0))
+            if not len(rows):
+                continue
+            self._serve(rows, arrivals[rows], condition[rows], second)
+            looked = self._new[rows] & ((self._phase[rows] != WATCHED) | (second % WATCH_SECONDS == 0))
+            self._decide(rows[looked], second)
+            self._new[rows[looked]] = self._twin.waiting(rows[looked]) & (self._weight[rows[looked]] < 100.0)
+        return [self._outcomes.part(case, self._cases) for case in range(self._cases)]
 
-    def _busy(self, chosen: NDArray[np.bool_], second: int) -> Ints:
-        """Those of the rollouts that have requests in a second."""
-        return np.flatnonzero(chosen & (self._stream.arrivals[second - 1] > 0))
-
-    def _serve(self, rows: Ints, second: int, *, judged: bool) -> None:
-        case, rng = self._case, self._rng
-        requests = self._stream.arrivals[second - 1, rows].astype(np.int64)
-        condition = self._stream.condition[second - 1, rows]
+    def _serve(self, rows: Ints, requests: Ints, condition: Ints, second: int) -> None:
+        case, rng = self._case[rows], self._rng
         mine = rng.binomial(requests, self._weight[rows] / 100.0)
         theirs = requests - mine
-        failed, bad = outcomes(mine, case.errors, case.slow[condition], rng)
-        their_failed, their_bad = outcomes(theirs, case.stable_errors, case.stable_slow[condition], rng)
-        self._requests[rows] += mine
+        failed, bad = outcomes(mine, self._errors[case], self._slow[case, condition], rng)
+        their_failed, their_bad = outcomes(theirs, self._stable_errors[case], self._stable_slow[case, condition], rng)
+        self._outcomes.requests[rows] += mine
+        self._new[rows] |= mine > 0
         self._twin.serve(rows, (mine, np.stack([bad, failed])), (theirs, np.stack([their_bad, their_failed])))
         for place in (int(at) for one in self._record.rollouts for at in np.flatnonzero(rows == one)):
             row = int(rows[place])
+            looked = self._new[row] and (self._phase[row] != WATCHED or second % WATCH_SECONDS == 0)
             canary = int(mine[place]), int(bad[place]), int(failed[place])
             stable = int(theirs[place]), int(their_bad[place]), int(their_failed[place])
-            look = Look(second, judged, int(self._weight[row]), canary, stable)
+            look = Look(second, bool(looked), int(self._weight[row]), canary, stable)
             self._record.looks.setdefault(row, []).append(look)
 
     def _decide(self, rows: Ints, second: int) -> None:
@@ -142,14 +144,7 @@ class Delivery:
         self._twin.begin_step(rows[again])
         self._step_began[rows[again]] = second
 
-    def _settle(self, rows: Ints, second: int) -> None:
-        """Counts the harm since the last change of weight."""
-        now = np.full(len(rows), second)
-        harm = self._harm.between(rows, self._moved[rows], now)
-        self._outcomes.harm[rows] += harm * self._weight[rows] / 100.0
-
     def _move(self, rows: Ints, second: int, weight: float | Floats) -> None:
-        self._settle(rows, second)
         self._moved[rows] = self._step_began[rows] = second
         self._weight[rows] = weight
 
@@ -158,7 +153,6 @@ class Delivery:
         self._phase[rows] = DONE
         self._outcomes.end[rows] = ROLLED_BACK
         self._outcomes.seconds[rows] = second
-        self._outcomes.requests[rows] = self._requests[rows]
 
     def _step(self, rows: Ints, second: int) -> None:
         self._phase[rows] += 1
@@ -181,7 +175,7 @@ class Delivery:
         self._outcomes.seconds[rows] = np.nan
 
 
-def outcomes(requests: Ints, errors: float, slow: Floats, rng: np.random.Generator) -> tuple[Ints, Ints]:
+def outcomes(requests: Ints, errors: Floats, slow: Floats, rng: np.random.Generator) -> tuple[Ints, Ints]:
     """How many of the requests fail, and how many miss the latency objective (slow or failed)."""
     failed = rng.binomial(requests, errors)
     return failed, failed + rng.binomial(requests - failed, slow)

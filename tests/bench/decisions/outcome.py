@@ -22,7 +22,7 @@ class Outcomes:
 
     `end`: how it stands at the horizon. `seconds`: until the rollback or the (last) promotion, NaN where undecided.
     `harm`: bad requests beyond those that the stable revision would have served, until the horizon (expected ones,
-    given the requests). `requests`: the canary's until the rollback, NaN elsewhere. `waited`: it asked a person.
+    given the requests). `requests`: the canary's while it was judged. `waited`: it asked a person.
     """
 
     end: NDArray[np.int64]
@@ -30,6 +30,12 @@ class Outcomes:
     harm: Floats
     requests: Floats
     waited: NDArray[np.bool_]
+
+    def part(self, index: int, parts: int) -> Outcomes:
+        """The `index`-th of so many equal parts."""
+        size = len(self.end) // parts
+        cut = slice(index * size, (index + 1) * size)
+        return Outcomes(self.end[cut], self.seconds[cut], self.harm[cut], self.requests[cut], self.waited[cut])
 
     def share(self, end: int) -> float:
         """The share of rollouts that ended so."""

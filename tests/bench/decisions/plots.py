@@ -61,7 +61,7 @@ def _harm(results: Sequence[Result], path: Path) -> None:
         axes.set_yticks(range(len(names)), names)
         axes.grid(axis="x", linewidth=0.3)
     panels[0].legend(loc="lower right", fontsize=7)
-    figure.supxlabel("bad requests served beyond stable's, mean of a rollout (two hours)", fontsize=9)
+    figure.supxlabel("bad requests served beyond stable's, mean of a rollout (one hour)", fontsize=9)
     _save(figure, path)
 
 

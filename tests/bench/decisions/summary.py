@@ -59,7 +59,7 @@ def tables(results: Sequence[Result], seed: int) -> str:
         "# Every case of `make bench-decisions`",
         "",
         f"{results[0].rollouts} rollouts each, seed {seed}. `breach` is the canary's bad rate over its budget (above 1 it "
-        "breaks the SLO). For each decider: share promoted / rolled back / undecided after two hours, median seconds until "
+        "breaks the SLO). For each decider: share promoted / rolled back / undecided after one hour, median seconds until "
         "then, and mean bad requests beyond those that the stable revision would have served. `requests` are the canary's "
         "at tapchanger's rollback over those that the oracle's sequential test needs.",
         "",

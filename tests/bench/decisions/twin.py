@@ -107,6 +107,10 @@ class Twin:
             tally.requests[rows] += requests
             tally.bad[:, rows] += bad
 
+    def waiting(self, rows: Ints) -> Flags:
+        """Whether requests of the canary have not been compared yet."""
+        return np.asarray(self.canary.requests[rows] > self._compared[0][0].requests[rows])
+
     def look(self, rows: Ints, weight: Floats, elapsed: Floats, hurried: Flags) -> tuple[Flags, Flags]:
         """Whether each of `rows` fails and whether it passes; `weight` in percent, `elapsed` in seconds.
 

@@ -32,7 +32,7 @@ def test_the_twin_decides_alike_at_every_look(
     stream = cases.stream(pattern, rate, 2, rng, seconds=1000)
     case = cases.case(cases.Regression("some", latency, errors), pattern, rate)
     record = delivery.Record((0, 1))
-    found = delivery.Delivery(case, stream, rng, record).run()
+    found = delivery.Delivery([case], stream, rng, record).run()[0]
     for rollout, looks in record.looks.items():
         assert replay.differs(looks, bool(found.end[rollout] == ROLLED_BACK)) is None
 
@@ -41,7 +41,8 @@ def test_a_replay_notices_a_look_that_was_decided_otherwise() -> None:
     rng = np.random.default_rng(1)
     stream = cases.stream("steady", 20.0, 1, rng, seconds=300)
     record = delivery.Record((0,))
-    delivery.Delivery(cases.case(cases.Regression("slow", latency=5.0), "steady", 20.0), stream, rng, record).run()
+    slow = cases.case(cases.Regression("slow", latency=5.0), "steady", 20.0)
+    delivery.Delivery([slow], stream, rng, record).run()
     looks = record.looks[0]
     assert replay.differs(looks, True) is None
     assert replay.differs(looks, False)
@@ -49,9 +50,7 @@ def test_a_replay_notices_a_look_that_was_decided_otherwise() -> None:
 
 
 @settings(deadline=None)
-@given(
-    mine=st.integers(1, 2000), theirs=st.integers(1, 4000), part=st.floats(0.0, 1.0), other=st.floats(0.0, 1.0)
-)
+@given(mine=st.integers(1, 2000), theirs=st.integers(1, 4000), part=st.floats(0.0, 1.0), other=st.floats(0.0, 1.0))
 def test_bets_of_the_twin_are_those_of_the_operator(mine: int, theirs: int, part: float, other: float) -> None:
     bad = max(1, round(part * mine)), round(other * theirs)
     found = comparison_factors(*(np.array([value]) for value in (mine, bad[0], theirs, bad[1])))

@@ -15,7 +15,7 @@ from tests.support.fake_kube import Call
 from tests.support.world import NAMESPACE, Behaviour, World
 
 FAST: dict[str, Any] = {
-    "rollout": {"steps": [{"weight": 50}], "analysis": {"minRequests": 60}, "watch": "20s"},
+    "rollout": {"steps": [{"weight": 50}], "analysis": {"minRequests": 60, "timeout": "45s"}, "watch": "20s"},
 }
 A, B, C = "pvc://models/a", "pvc://models/b", "pvc://models/c"
 REF = Ref("TransformerDeployment", NAMESPACE, "moderation")

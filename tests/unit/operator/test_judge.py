@@ -16,7 +16,10 @@ from tests.support.samples import spec
 
 T0 = 1_700_000_000.0
 STABLE, CANARY = "aaaaaaaaaa", "bbbbbbbbbb"
-SPEC = spec(slo={"objectives": [{"latency": "50ms", "target": 0.99}, {"availability": 0.999}]})
+SPEC = spec(
+    slo={"objectives": [{"latency": "50ms", "target": 0.99}, {"availability": 0.999}]},
+    rollout={"analysis": {"timeout": "3m"}},
+)
 LATENCY = Objective("99% within 50ms", "latency", 0.99, 0.05)
 AVAILABILITY = Objective("99.9% available", "availability", 0.999)
 

@@ -11,7 +11,7 @@ from tests.support.fake_kube import Call, Killed
 from tests.support.world import Behaviour, World, essence
 
 POLICY: dict[str, Any] = {
-    "rollout": {"steps": [{"weight": 50}], "analysis": {"minRequests": 60}, "watch": "5s"},
+    "rollout": {"steps": [{"weight": 50}], "analysis": {"minRequests": 60, "timeout": "6s"}, "watch": "5s"},
     "router": {"replicas": 1},
 }
 GOOD, BETTER, BAD = "pvc://models/a", "pvc://models/b", "pvc://models/c"
