@@ -13,7 +13,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 SOURCES := operator serving dev examples tests
 
-.PHONY: help demo test check unit integration e2e bench-rollbacks bench-promotions bench-observer generate golden cluster-up cluster-down cluster-status images models venv lock clean
+.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-observer generate golden cluster-up cluster-down cluster-status images models venv lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,6 +52,9 @@ integration: venv ## Real Envoy, real engines, real Triton, without a cluster
 
 e2e: venv ## The whole thing on a real cluster
 	@$(PY) -m pytest tests/e2e
+
+bench-decisions: venv ## Decisions on simulated canaries, beside Flagger's and Argo Rollouts'; SEED= and ROLLOUTS= set it
+	@$(PY) -m tests.bench.decisions
 
 bench-rollbacks: venv ## How long a bad canary keeps traffic, on the real cluster
 	@$(PY) -m tests.bench.bench_rollbacks

@@ -24,7 +24,7 @@ EXAMPLE: Final = ROOT / "examples" / "moderation" / "moderation.yaml"
 CHECKPOINTS: Final = ("moderation-v1", "moderation-v2", "moderation-slow", "data")
 BETTER: Final = "pvc://models/moderation-v2"
 TOO_SLOW: Final = "pvc://models/moderation-slow"
-PATIENCE: Final = {"minRequests": 20, "timeout": "5m"}
+PATIENCE: Final = {"minRequests": 20, "timeout": "2m"}
 """A demonstration's few requests must do: a canary of a product waits for more."""
 TARGET: Final = 0.9
 """The share of requests within the example's latency: builds, load and servers all run on one small machine."""

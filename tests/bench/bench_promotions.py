@@ -38,7 +38,7 @@ def main() -> int:
             "turning",
             "moderation-v1",
             slo={"objectives": [{"latency": "2s", "target": 0.9}, {"availability": 0.999}]},
-            rollout={"steps": [{"weight": 50}], "analysis": {"minRequests": 30}, "watch": "0s"},
+            rollout={"steps": [{"weight": 50}], "analysis": {"minRequests": 30, "timeout": "15s"}, "watch": "0s"},
         )
         deployment.apply()
         deployment.wait_ready(400)

@@ -32,7 +32,7 @@ def test_a_new_model_is_promoted_without_a_failed_request(
         "moderation-v1",
         router={"replicas": 2},
         slo={"objectives": [{"latency": "250ms", "target": 0.95}, {"availability": 0.999}]},
-        rollout={"steps": STEPS, "analysis": {"minRequests": 10}, "watch": "1m"},
+        rollout={"steps": STEPS, "analysis": {"minRequests": 10, "timeout": "1m"}, "watch": "1m"},
     )
     deployment.apply()
     old = deployment.wait_ready(180)["stable"]["revision"]

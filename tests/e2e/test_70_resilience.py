@@ -91,7 +91,7 @@ def test_killing_the_operator_during_a_canary_costs_nothing_but_time(
         "killed",
         "moderation-v1",
         slo={"objectives": [{"latency": "250ms", "target": 0.95}, {"availability": 0.99}]},
-        rollout={"steps": steps, "analysis": {"minRequests": 50}, "watch": "1m"},
+        rollout={"steps": steps, "analysis": {"minRequests": 50, "timeout": "2m"}, "watch": "1m"},
     )
     deployment.apply()
     old = deployment.wait_ready(180)["stable"]["revision"]

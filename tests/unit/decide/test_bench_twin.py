@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapchanger_operator.decide import sequential
-from tests.bench.decisions import cases, delivery, oracle, peers, replay
+from tests.bench.decisions import cases, delivery, oracle, peers, replay, summary
 from tests.bench.decisions.outcome import PROMOTED, ROLLED_BACK
+from tests.bench.decisions.run import Figures, Result
 from tests.bench.decisions.twin import comparison_factors
 
 
@@ -95,3 +97,29 @@ def test_harm_is_what_was_served_beyond_stable_while_it_was_served() -> None:
     found = peers.flagger(case, stream, rng)
     assert found.share(ROLLED_BACK) == 1.0
     assert found.mean_harm == pytest.approx(300 * 100 * 0.05 * 0.5, rel=0.02)
+
+
+def figures(harm: float, rolled_back: float = 0.0, promoted: float = 0.0) -> Figures:
+    return Figures(promoted, rolled_back, 1.0 - promoted - rolled_back, 0.0, 60.0, harm)
+
+
+def result(regression: str, breach: float, ours: Figures, requests: float = math.nan, rate: float = 0.2) -> Result:
+    found = {"tapchanger": ours, "Flagger": figures(100.0), "Argo Rollouts": figures(40.0, 0.5)}
+    return Result(regression, "steady", rate, 1000, breach, found, requests, 10.0)
+
+
+def test_the_last_line_has_the_worst_of_each_goal() -> None:
+    results = [
+        result("healthy", 0.5, figures(0.0, rolled_back=0.001)),
+        result("healthy", 0.5, figures(0.0, rolled_back=0.004), rate=20.0),
+        result("a little worse", 1.2, figures(50.0, promoted=0.002)),
+        result("worse", 4.0, figures(4.0), requests=13.0),
+        result("much worse", 40.0, figures(4.0), requests=14.0),
+    ]
+    assert summary.headline(results) == {
+        "false_rollback_rate": 0.004,
+        "bad_requests_vs_best_peer": 0.1,
+        "detection_vs_sprt": 1.4,
+        "lucky_promotions": 2,
+        "rollouts": 5000,
+    }
