@@ -6,7 +6,7 @@ Routes and clusters are separate files so that a change of weights reloads route
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -29,25 +29,53 @@ REQUEST_TIMEOUT: Final = "60s"
 
 @dataclass(frozen=True)
 class Split:
-    """Shares of the traffic, in percent, by revision. A revision with weight 0 is known to the router but gets nothing."""
+    """Shares of the traffic by revision. A revision with weight 0 is known to the router but gets nothing.
+
+    Without `sticky` each request goes where chance sends it, by `weights` in percent. With `sticky`, the name of a request
+    header (gRPC: metadata), its value is hashed to a slot, and `slots` says in slot order which revision has how many of
+    them; a request without the header goes to a slot by chance. `weights` then counts slots.
+    """
 
     weights: Mapping[str, int]
+    slots: tuple[tuple[str, int], ...] = ()
+    sticky: str | None = None
 
     def __post_init__(self) -> None:
         total = sum(self.weights.values())
-        if self.weights and total != 100:
-            raise ValueError(f"weights must add up to 100, not {total}: {dict(self.weights)}")
+        wanted = sum(size for _, size in self.slots) if self.slots else 100
+        if self.weights and total != wanted:
+            raise ValueError(f"weights must add up to {wanted}, not {total}: {dict(self.weights)}")
+
+    @staticmethod
+    def of_slots(slots: Sequence[tuple[str, int]], known: Iterable[str], sticky: str | None) -> Split:
+        """The split by which `slots` (revision and number, in slot order) go; `known` revisions get nothing but are known."""
+        weights = dict.fromkeys(known, 0)
+        for revision, size in slots:
+            weights[revision] = weights.get(revision, 0) + size
+        return Split(weights, tuple(slots), sticky)
+
+    def entries(self) -> list[tuple[str, int]]:
+        """Revision and weight in the router's order. Envoy counts through them until it is past the hash or random number."""
+        return list(self.slots) or [
+            (revision, weight) for revision, weight in sorted(self.weights.items()) if weight > 0
+        ]
 
 
 def files(owner: Owner, split: Split, settings: Settings) -> dict[str, str]:
     """File name → text of the whole configuration."""
-    return dict(_files(owner, tuple(sorted(split.weights.items())), settings))
+    return dict(_files(owner, tuple(sorted(split.weights.items())), split.slots, split.sticky, settings))
 
 
 @lru_cache(maxsize=1024)
-def _files(owner: Owner, weights: tuple[tuple[str, int], ...], settings: Settings) -> Mapping[str, str]:
+def _files(
+    owner: Owner,
+    weights: tuple[tuple[str, int], ...],
+    slots: tuple[tuple[str, int], ...],
+    sticky: str | None,
+    settings: Settings,
+) -> Mapping[str, str]:
     """Rendered once for each split: a pass finds it unchanged far more often than not."""
-    split = Split(dict(weights))
+    split = Split(dict(weights), slots, sticky)
     return {
         "bootstrap.json": _text(bootstrap(owner, settings)),
         "listeners.json": _text(_resources("listener.v3.Listener", listeners(owner))),
@@ -168,15 +196,15 @@ def _route(protocol: str, split: Split) -> Manifest:
                 }
             ],
         }
-        for revision, weight in sorted(split.weights.items())
-        if weight > 0
+        for revision, weight in split.entries()
     ]
     match = {"match": {"prefix": "/"}}
     if not weighted:
         body = {"inline_string": "no revision is serving yet; see `kubectl get tdep`\n"}
         return {**match, "direct_response": {"status": 503, "body": body}}
     action = {
-        "weighted_clusters": {"clusters": weighted},
+        "weighted_clusters": {"clusters": weighted, **({"use_hash_policy": True} if split.sticky else {})},
+        **({"hash_policy": [{"header": {"header_name": split.sticky}}]} if split.sticky else {}),
         "timeout": REQUEST_TIMEOUT,
         "max_stream_duration": {"grpc_timeout_header_max": REQUEST_TIMEOUT},
         "retry_policy": {

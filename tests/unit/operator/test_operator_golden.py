@@ -27,6 +27,9 @@ BUILDER = Owner("EngineBuild", build_name(BUILD), OWNER.namespace, "99999999-222
 FULL_BUILDER = Owner("EngineBuild", build_name(FULL_BUILD), OWNER.namespace, BUILDER.uid)
 ARTIFACT = "sha256:" + "c" * 64
 SPLIT = envoy.Split({"aaaaaaaaaa": 75, "bbbbbbbbbb": 25, "cccccccccc": 0})
+STICKY = envoy.Split.of_slots(
+    [("aaaaaaaaaa", 500), ("bbbbbbbbbb", 200), ("aaaaaaaaaa", 100), ("cccccccccc", 200)], ["dddddddddd"], "x-user-id"
+)
 
 HOSTS = gateway.Attachment.of(RouterSpec.model_validate(GATEWAY))
 PATHS = gateway.Attachment.of(
@@ -81,6 +84,7 @@ CASES: dict[str, Callable[[], str]] = {
     "envoy/clusters.json": lambda: _file("clusters.json"),
     "envoy/routes-http.json": lambda: _file("routes-http.json"),
     "envoy/routes-grpc.json": lambda: _file("routes-grpc.json"),
+    "envoy/routes-grpc.sticky.json": lambda: _file("routes-grpc.json", STICKY),
     "envoy/routes-http.nobody.json": lambda: _file("routes-http.json", envoy.Split({})),
 }
 
@@ -101,6 +105,8 @@ def test_every_envoy_file_has_a_golden_one() -> None:
 def test_weights_that_do_not_add_up_are_refused() -> None:
     with pytest.raises(ValueError, match="add up to 100, not 90"):
         envoy.Split({"aaaaaaaaaa": 60, "bbbbbbbbbb": 30})
+    with pytest.raises(ValueError, match="add up to 1000, not 900"):
+        envoy.Split({"aaaaaaaaaa": 900}, (("aaaaaaaaaa", 1000),))
 
 
 def test_a_change_of_weights_changes_the_routes_file_only() -> None:
