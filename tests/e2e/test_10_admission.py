@@ -25,6 +25,7 @@ def refused(kubectl: Kubectl, spec: dict[str, Any]) -> str:
 
 
 MODEL = {"uri": "pvc://models/moderation-v1", "task": "text-classification"}
+B: dict[str, Any] = {"name": "b", "weight": 60, "model": {"uri": "pvc://models/moderation-v2"}}
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,23 @@ MODEL = {"uri": "pvc://models/moderation-v1", "task": "text-classification"}
         (
             {"model": MODEL, "engine": {"runtime": "onnxruntime", "precision": "fp16"}},
             ["spec.engine", "need runtime tensorrt or auto"],
+        ),
+        ({"model": MODEL, "variants": [B, {**B, "weight": 1}]}, ["spec.variants", "each needs its own"]),
+        ({"model": MODEL, "variants": [B, {**B, "name": "c"}]}, ["spec.variants", "add up to more than 99"]),
+        ({"model": MODEL, "variants": [{**B, "name": "control"}]}, ["spec.variants[0].name", "write another name"]),
+        ({"model": MODEL, "variants": [{"name": "b", "weight": 1}]}, ["spec.variants[0]", "write model: {uri:"]),
+        (
+            {"model": MODEL, "variants": [{**B, "model": {**B["model"], "task": "feature-extraction"}}]},
+            ["leave out variants[].model.task"],
+        ),
+        ({"model": MODEL, "experiment": {"metric": "latency"}}, ["experiment needs variants to compare"]),
+        (
+            {"model": MODEL, "variants": [B], "experiment": {"stickyBy": {"header": "X-User"}}},
+            ["spec.experiment.stickyBy.header", "in lower case, such as x-user-id"],
+        ),
+        (
+            {"model": MODEL, "variants": [B], "experiment": {}, "slo": {"objectives": [{"availability": 0.99}]}},
+            ["experiment.metric latency needs a latency objective"],
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def structural(schema: dict[str, Any]) -> dict[str, Any]:
         if key == "default":
             return _without_empties(value)
         if key in ("enum", "required", "x-kubernetes-validations", "x-kubernetes-list-map-keys"):
-            return value
+            return deepcopy(value)  # a type that is used twice would become a YAML alias
         return visit(value)
 
     visited: dict[str, Any] = visit(schema)

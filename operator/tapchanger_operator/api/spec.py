@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model
+from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Experiment, Variant
 from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shapes
 
 ServedTask = Literal["text-classification", "token-classification", "feature-extraction"]
@@ -240,9 +241,18 @@ class RouterSpec(Model):
 class TransformerDeploymentSpec(Model):
     """What to serve and how good it must be. Everything but `model` has a default that serves well."""
 
+    model_config = ConfigDict(json_schema_extra=SPEC_RULES)
+
     model: ModelSpec
     engine: EngineSpec = EngineSpec()
     serving: ServingSpec = ServingSpec()
     slo: SloSpec = SloSpec()
     rollout: RolloutSpec = RolloutSpec()
     router: RouterSpec = RouterSpec()
+    variants: list[Variant] = Field(
+        default=[],
+        max_length=8,
+        description="Other content for part of the users; the base spec is the arm `control`.",
+        json_schema_extra=VARIANTS_RULES,
+    )
+    experiment: Experiment | None = Field(default=None, description="How the variants are compared.")

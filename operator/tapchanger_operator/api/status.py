@@ -86,6 +86,91 @@ class RetiringStatus(RevisionStatus):
     until: str
 
 
+class SlotRun(StatusModel):
+    """Slots (of 1000) from `from` to `to`, which is not included, that belong to an arm."""
+
+    arm: str
+    start: int = Field(alias="from")
+    end: int = Field(alias="to")
+
+
+class DifferenceStatus(StatusModel):
+    """An arm's mean less control's, with an interval that holds at all times."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class ArmFigure(StatusModel):
+    """One metric of an arm: the mean (a share or a score, more is better) with an interval that holds at all times.
+
+    `total` and `spread` are the memory from which the next pass goes on.
+    """
+
+    metric: str
+    count: int = 0
+    mean: float | None = None
+    low: float = 0.0
+    high: float = 1.0
+    total: float = 0.0
+    spread: float = 0.0
+
+
+class ArmNext(StatusModel):
+    """A revision that takes over an arm as soon as its servers are ready."""
+
+    revision: str
+    build: str
+    uri: str
+    created_at: str
+    available_at: str | None = None
+
+
+class ArmStatus(StatusModel):
+    """One arm of an experiment. `weight` is its percent of the users, `since` when its revision got the first of them.
+
+    `reason` and `message` say what stands in the way of the spec's content, `stalled` that only a change helps.
+    """
+
+    name: str
+    uri: str = ""
+    revision: str | None = None
+    build: str | None = None
+    weight: int = 0
+    replicas: int = 0
+    ready: int = 0
+    since: str | None = None
+    requests: int = 0
+    best: float | None = Field(
+        default=None, description="The chance that it is the best arm, by the experiment's metric."
+    )
+    difference: DifferenceStatus | None = None
+    figures: list[ArmFigure] = []
+    next: ArmNext | None = None
+    model: ModelStatus | None = None
+    reason: str = ""
+    message: str = ""
+    stalled: bool = False
+
+
+class ExperimentStatus(StatusModel):
+    """What the arms' figures say. They count from `since`: they start anew when the arms or their weights change.
+
+    `key` is the hash of what was asked, `compared` of what serves. `counted_until` is where counting goes on.
+    """
+
+    verdict: Literal["Running", "Winner", "NoDifference", "Inconclusive"] = "Running"
+    winner: str | None = None
+    metric: str
+    message: str = ""
+    since: str
+    counted_until: str
+    key: str
+    compared: str
+    slots: list[SlotRun] = []
+
+
 class ObjectiveEvidence(StatusModel):
     """One objective's figures for the canary."""
 
@@ -183,6 +268,8 @@ class TransformerDeploymentStatus(StatusModel):
     retiring: list[RetiringStatus] = []
     analysis: AnalysisStatus | None = None
     rejected: list[Rejection] = []
+    arms: list[ArmStatus] = []
+    experiment: ExperimentStatus | None = None
     controls: list[ControlStatus] = []
     history: list[HistoryEntry] = Field(default=[], description="The last 20 changes of who serves.")
     endpoints: Endpoints | None = None

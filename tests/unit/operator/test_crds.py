@@ -101,6 +101,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "router.parentRefs.0.port",
     ),
     "nameless gateway": ({"router": {"type": "GatewayAPI", "parentRefs": [{"port": 80}]}}, "router.parentRefs.0"),
+    "variant without a name": ({"variants": [{"weight": 5, "engine": {}}]}, "variants.0"),
+    "variant without users": ({"variants": [{"name": "b", "weight": 0, "engine": {}}]}, "variants.0.weight"),
+    "nine variants": (
+        {"variants": [{"name": f"b{n}", "weight": 1, "engine": {}} for n in range(9)]},
+        "variants",
+    ),
+    "unknown metric": ({"experiment": {"metric": "luck"}}, "experiment.metric"),
+    "winner that YAML reads as false": ({"experiment": {"winner": False}}, "experiment.winner"),
     "no uri": ({"model": {"task": MODEL["task"]}}, "model"),
 }
 
@@ -158,3 +166,46 @@ def test_the_status_is_a_subresource() -> None:
 def test_what_no_operator_has_seen_yet_reads_as_in_progress(kind: str) -> None:
     stored = {"metadata": {"name": "new", "generation": 1}, "status": schema_of(kind, "status")["default"]}
     assert health(stored) == "InProgress"
+
+
+def test_yaml_has_no_aliases() -> None:
+    assert not any("&id" in text for text in crd.render().values())
+
+
+VARIANT = {"name": "b", "weight": 10, "model": {"uri": "pvc://models/b"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"variants": [{**VARIANT, "name": "B"}]}, "lower-case letters, digits and '-'"),
+        ({"variants": [{**VARIANT, "name": "control"}]}, "write a name"),
+        ({"variants": [VARIANT], "experiment": {"stickyBy": {"header": "X-User"}}}, "lower case, such as x-user-id"),
+        ({"variants": [VARIANT], "experiment": {"stickyBy": {"header": "a b"}}}, "lower case, such as x-user-id"),
+    ],
+)
+def test_names_that_would_spoil_a_configuration_are_refused_by_the_models_too(change: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        spec(**change)
+
+
+def test_an_experiment_as_its_owner_writes_it_is_taken() -> None:
+    wanted = {
+        "variants": [VARIANT, {"name": "int8", "weight": 20, "engine": {"precision": "int8"}}],
+        "experiment": {"stickyBy": {"header": "x-user-id"}, "metric": "feedback", "minEffect": 0.01, "winner": "Auto"},
+    }
+    filled = defaulted(SPEC, {"model": MODEL, **wanted})
+    assert problems(SPEC, filled) == []
+    assert TransformerDeploymentSpec.model_validate(filled) == spec(**wanted)
+    assert "experiment" not in defaulted(SPEC, {"model": MODEL}), "none is made up where none was asked for"
+
+
+def test_every_rule_of_an_experiment_says_what_to_write() -> None:
+    nodes_by_path = dict(nodes(SPEC))
+    rules = [rule for node in nodes_by_path.values() for rule in node.get("x-kubernetes-validations", [])]
+    told = " ".join(rule["message"] for rule in rules)
+    for words in (
+        "each needs its own", "lower some of them", "write variants:", "write another name", "write a header's name",
+        "leave out variants[].model.task", "add {latency: 50ms, target: 0.99}", "write model: {uri: …} or engine: {…}",
+    ):  # fmt: skip
+        assert words in told
