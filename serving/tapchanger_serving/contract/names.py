@@ -13,7 +13,7 @@ ROUTER_HEALTH_PORT: Final = 8003
 OTLP_GRPC_PORT: Final = 4317
 OTLP_HTTP_PORT: Final = 4318
 OBSERVER_API_PORT: Final = 4319
-"""`/v1/windows`, `/metrics`, `/healthz`."""
+"""`/v1/windows`, `/v1/feedback`, `/metrics`, `/healthz`."""
 
 ENGINE_SUFFIX: Final = "-engine"
 """Model `<name>` takes text; model `<name>-engine` is the raw engine."""

@@ -40,12 +40,21 @@ class Stages(Message):
     spans: int = 0
 
 
+class Scores(Message):
+    """Users' scores that came in: how many, their sum and the sum of their squares."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+
 class RevisionWindow(Message):
     """What users felt of one revision between `since` and `until`, from the router's spans.
 
     `requests` counts all that ended; `unavailable` those that failed by the server's fault (HTTP 5xx, a reset, gRPC
     UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS). `codes` counts
-    failures by code (`grpc/13`, `http/503`). A client's own mistakes (HTTP 4xx, INVALID_ARGUMENT) are not bad.
+    failures by code (`grpc/13`, `http/503`). A client's own mistakes (HTTP 4xx, INVALID_ARGUMENT) are not bad. `feedback`
+    counts scores at the time at which they came, in steps of ten seconds.
     """
 
     revision: str
@@ -56,6 +65,7 @@ class RevisionWindow(Message):
     latency: Quantiles = Quantiles()
     stages: Stages = Stages()
     exemplars: tuple[Exemplar, ...] = ()
+    feedback: Scores = Scores()
     first_seen: float | None = None
     last_seen: float | None = None
     first_bad: float | None = None

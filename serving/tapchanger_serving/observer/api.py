@@ -1,4 +1,4 @@
-"""The API for the operator and for people: /v1/windows, /metrics, /healthz, /readyz."""
+"""The API for the operator and for people: /v1/windows, /v1/feedback, /metrics, /healthz, /readyz."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from multidict import MultiMapping
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from tapchanger_serving.contract.windows import Exemplar, LatencyCount, Quantiles, RevisionWindow, Stages, Windows
+from tapchanger_serving.contract.windows import (
+    Exemplar,
+    LatencyCount,
+    Quantiles,
+    RevisionWindow,
+    Scores,
+    Stages,
+    Windows,
+)
 from tapchanger_serving.observer import sketch, windows
 from tapchanger_serving.observer.bucket import Bucket, earlier
+from tapchanger_serving.observer.feedback import Desk, FeedbackError, UnknownRevisionError
 
 DEFAULT_SECONDS: Final = 3_600.0
 _KNOWN: Final = ("namespace", "deployment", "since", "until", "latency")
@@ -66,13 +75,23 @@ def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Wind
     if thresholds:
         store.watch(namespace, deployment, thresholds)
     found = store.window(namespace, deployment, since, until)
+    scores = {
+        name: Scores(count=sums.number, total=sums.total, squares=sums.squares)
+        for name, sums in store.scores(namespace, deployment, since, until).items()
+    }
+    revisions = [
+        revision_window(name, found.get(name, Bucket()), thresholds).model_copy(
+            update={"feedback": scores.get(name, Scores())}
+        )
+        for name in sorted({*found, *scores})
+    ]
     return Windows(
         namespace=namespace,
         deployment=deployment,
         now=now,
         since=since,
         until=until,
-        revisions=tuple(revision_window(name, bucket, thresholds) for name, bucket in found.items()),
+        revisions=tuple(revisions),
     )
 
 
@@ -136,6 +155,17 @@ def application(
             return web.json_response({"error": str(bad)}, status=400)
         return web.Response(text=body, content_type="application/json")
 
+    desk = Desk(store)
+
+    async def post_feedback(request: web.Request) -> web.Response:
+        try:
+            taken = desk.take(await request.read(), clock())
+        except FeedbackError as bad:
+            return web.json_response({"error": str(bad)}, status=400)
+        except UnknownRevisionError as unknown:
+            return web.json_response({"error": str(unknown)}, status=404)
+        return web.Response(text=taken.dumps(), content_type="application/json")
+
     async def get_metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
@@ -150,6 +180,7 @@ def application(
 
     app = web.Application()
     app.router.add_get("/v1/windows", get_windows)
+    app.router.add_post("/v1/feedback", post_feedback)
     app.router.add_get("/metrics", get_metrics)
     app.router.add_get("/healthz", get_health)
     app.router.add_get("/readyz", get_ready)

@@ -1,8 +1,8 @@
 """The windows in a file, so that a restart in the middle of a canary forgets nothing.
 
-Version 1 is JSON: `{"version": 1, "deployments": [{"namespace", "deployment", "thresholds", "revisions":
-[{"revision", "minutes": [{"start", "step", "buckets": [[start, …]]}]}]}]}`. A minute that did not change since the last
-snapshot is not encoded again.
+Version 1 is JSON: `{"version": 1, "deployments": [{"namespace", "deployment", "thresholds", "revisions": [{"revision",
+"scores": [[start, …]], "minutes": [{"start", "step", "buckets": [[start, …]]}]}]}]}`. A minute that did not change since
+the last snapshot is not encoded again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tapchanger_serving.observer.bucket import Bucket, Kept, Over
+from tapchanger_serving.observer.scores import Sums
 from tapchanger_serving.observer.windows import COARSE, FINE, Minute, Series, Windows
 
 VERSION: Final = 1
@@ -45,7 +46,8 @@ def _series(revision: str, series: Series) -> str:
                 {"start": start, "step": minute.step, "buckets": buckets}, separators=(",", ":")
             )
         minutes.append(minute.encoded)
-    return f'{{"revision":{json.dumps(revision)},"minutes":[{",".join(minutes)}]}}'
+    scores = json.dumps([[start, *sums] for start, sums in series.scores.steps.items()])
+    return f'{{"revision":{json.dumps(revision)},"scores":{scores},"minutes":[{",".join(minutes)}]}}'
 
 
 def _bucket(bucket: Bucket) -> list[Any]:
@@ -91,6 +93,8 @@ def _load(state: dict[str, Any], windows: Windows) -> None:
     deployment.thresholds = thresholds
     for revision in state["revisions"]:
         series = deployment.revisions[str(revision["revision"])] = Series()
+        for start, count, total, squares in revision.get("scores", []):
+            series.scores.steps[int(start)] = Sums(int(count), float(total), float(squares))
         for minute in revision["minutes"]:
             if minute["step"] not in (FINE, COARSE):
                 raise ValueError(f"step {minute['step']!r}")

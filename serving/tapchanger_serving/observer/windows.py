@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tapchanger_serving.observer.bucket import Bucket, Request, Stage
+from tapchanger_serving.observer.scores import Scores, Sums
 from tapchanger_serving.observer.totals import Totals
 
 MINUTE: Final = 60
@@ -87,10 +88,11 @@ class Minute:
 
 @dataclass(slots=True)
 class Series:
-    """One revision: its minutes by their start, and its totals since the observer began."""
+    """One revision: its minutes by their start, its totals since the observer began, and what users thought of it."""
 
     minutes: dict[int, Minute] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
+    scores: Scores = field(default_factory=Scores)
 
     def window(self, since: float, until: float) -> Bucket:
         """All that ended from `since` to `until`, both rounded outwards to whole steps."""
@@ -140,6 +142,21 @@ class Windows:
         self._bucket(series, stage.end, deployment.thresholds).add_stage(stage)
         series.totals.add_stage(stage)
 
+    def knows(self, key: Key) -> bool:
+        """Whether anything is remembered of a revision."""
+        deployment = self.deployments.get((key.namespace, key.deployment))
+        return deployment is not None and key.revision in deployment.revisions
+
+    def add_score(self, key: Key, at: float, score: float) -> None:
+        """Count a user's score (0 to 1) that came at `at`, for a revision that is known."""
+        self.deployments[key.namespace, key.deployment].revisions[key.revision].scores.add(at, score)
+
+    def scores(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Sums]:
+        """The scores that came from `since` to `until`, of each revision that had any."""
+        entry = self.deployments.get((namespace, deployment))
+        found = {name: series.scores.window(since, until) for name, series in entry.revisions.items()} if entry else {}
+        return {name: sums for name, sums in found.items() if sums.number}
+
     def watch(self, namespace: str, deployment: str, thresholds: tuple[float, ...]) -> None:
         """Count these thresholds (seconds) exactly from now on; the ones asked for longest ago make room."""
         entry = self.entry(namespace, deployment)
@@ -171,6 +188,7 @@ class Windows:
         for _, series in self.series():
             for start in [start for start in series.minutes if start + MINUTE <= keep_from]:
                 del series.minutes[start]
+            series.scores.drop(keep_from)
             for start, minute in series.minutes.items():
                 if minute.step == FINE and start + MINUTE <= fine_from:
                     minute.coarsen()

@@ -28,6 +28,7 @@ def any_windows(draw: st.DrawFn) -> Windows:
         seconds = draw(st.floats(min_value=1e-4, max_value=10))
         windows.add(key, Request(end, seconds, Outcome("grpc/13" if failed else "grpc/0", failed), b"t" * 16))
         windows.add_stage(key, Stage(end, seconds / 3, seconds / 2))
+        windows.add_score(key, end, draw(st.floats(min_value=0, max_value=1)))
     if draw(st.booleans()):
         windows.tidy(START + 9_000)
     return windows
@@ -38,7 +39,7 @@ def same(one: Windows, other: Windows) -> bool:
 
     def facts(windows: Windows) -> object:
         return [
-            (name, entry.thresholds, [(rev, series.minutes) for rev, series in entry.revisions.items()])
+            (name, entry.thresholds, [(rev, series.minutes, series.scores) for rev, series in entry.revisions.items()])
             for name, entry in windows.deployments.items()
         ]
 

@@ -1,0 +1,45 @@
+"""Users' scores of one revision, by the time at which they came, in steps of ten seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+STEP: Final = 10
+
+
+class Sums(NamedTuple):
+    """Number of scores, their sum and the sum of their squares."""
+
+    number: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def plus(self, other: Sums) -> Sums:
+        """Both together."""
+        return Sums(self.number + other.number, self.total + other.total, self.squares + other.squares)
+
+
+@dataclass(slots=True)
+class Scores:
+    """Sums by the start of their step (Unix seconds, a multiple of :data:`STEP`)."""
+
+    steps: dict[int, Sums] = field(default_factory=dict)
+
+    def add(self, at: float, score: float) -> None:
+        """Count a score (0 to 1) that came at `at`."""
+        start = int(at) - int(at) % STEP
+        self.steps[start] = self.steps.get(start, Sums()).plus(Sums(1, score, score * score))
+
+    def window(self, since: float, until: float) -> Sums:
+        """All that came from `since` to `until`, both rounded outwards to whole steps."""
+        found = Sums()
+        for start, sums in self.steps.items():
+            if start + STEP > since and start < until:
+                found = found.plus(sums)
+        return found
+
+    def drop(self, before: float) -> None:
+        """Forget the steps that ended by `before`."""
+        for start in [start for start in self.steps if start + STEP <= before]:
+            del self.steps[start]
