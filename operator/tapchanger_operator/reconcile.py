@@ -15,7 +15,7 @@ from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.status import AnalysisStatus, TransformerDeploymentStatus
 from tapchanger_operator.apply.converge import Applied, converge, release_builds
-from tapchanger_operator.decide import judge, rollout
+from tapchanger_operator.decide import arms, compare, judge, rollout, trial
 from tapchanger_operator.decide.state import Change, Outcome, State, Target
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.events import event
@@ -27,7 +27,7 @@ from tapchanger_operator.observe.windows import Observer
 from tapchanger_operator.plan import jobs
 from tapchanger_operator.plan.objects import objects
 from tapchanger_operator.resolve.resolution import Resolution
-from tapchanger_operator.resolve.understand import understand
+from tapchanger_operator.resolve.variants import understand_all
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import JobState, Silence, Snapshot, Trouble
 from tapchanger_operator.status import builds as build_status
@@ -71,7 +71,7 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
     except UserError as problem:
         _refuse(tools, ref, body, problem)
         return IDLE_SECONDS
-    resolution = understand(snapshot, tools.settings.images)
+    resolution = understand_all(snapshot, tools.settings.images)
     outcome, analysis = decide(snapshot, resolution)
     refused = _apply(tools, snapshot, resolution, outcome.state)
     status = compose(Situation(snapshot, resolution, outcome.state, analysis, refused))
@@ -94,14 +94,19 @@ def decide(snapshot: Snapshot, resolution: Resolution) -> tuple[Outcome, Analysi
         judged, analysis = None, judge.unreadable(status, snapshot.now)
     judgement = judged.judgement if judged else None
     content = resolution.content
+    target = Target(content.revision, content.build, content.uri) if content else None
     seen = rollout.Seen(
-        target=Target(content.revision, content.build, content.uri) if content else None,
+        target=target,
         servers=snapshot.servers,
         judgement=None if watching else judgement,
         watch=judgement if watching else None,
         steering=snapshot.steering,
     )
-    return rollout.advance(snapshot.spec.rollout, State.of(status), seen, snapshot.now), analysis
+    policy, now = snapshot.spec.rollout, snapshot.now
+    outcome = rollout.advance(policy, arms.hand_over(policy, State.of(status), target, now), seen, now)
+    windows = snapshot.experiment_windows
+    outcome = trial.follow(snapshot.spec, resolution, outcome, servers=snapshot.servers, windows=windows, now=now)
+    return outcome, analysis
 
 
 def _judge_canary(snapshot: Snapshot) -> judge.Judged | None:
@@ -176,6 +181,8 @@ def _needed_builds(resolution: Resolution, state: State, status: TransformerDepl
     """
     revisions = [state.stable, state.canary, state.previous, *state.retiring, *state.rejected]
     needed = {revision.build for revision in revisions if revision}
+    needed |= {part.build for arm in state.arms for part in (arm, arm.next) if part and part.build}
+    needed |= {variant.build[0] for variant in resolution.variants.values() if variant.build}
     if resolution.build:
         needed.add(resolution.build[0])
     elif status.target:
@@ -259,4 +266,6 @@ def _next_pass(
     watched = rollout.watched(snapshot.spec.rollout, state)
     if resolution.problem or state.canary or state.retiring or watched or not serving:
         return WORKING_SECONDS
+    if state.arms:
+        return WORKING_SECONDS if any(arm.reason for arm in state.arms) else compare.STEP_SECONDS
     return IDLE_SECONDS

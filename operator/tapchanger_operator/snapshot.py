@@ -103,6 +103,14 @@ class Steering:
 
 
 @dataclass(frozen=True)
+class VariantSeen:
+    """What was seen of a variant's model before it is known."""
+
+    inspection: JobState | None = None
+    missing_claims: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One deployment and its world at `now` (Unix seconds)."""
 
@@ -123,3 +131,5 @@ class Snapshot:
     watch_windows: Windows | Silence | None
     slo_windows: Windows | Silence | None
     steering: Steering = field(default_factory=Steering)
+    variants: Mapping[str, VariantSeen] = field(default_factory=dict)
+    experiment_windows: Windows | Silence | None = None

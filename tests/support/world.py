@@ -22,6 +22,7 @@ from tapchanger_serving.contract.windows import (
     LatencyCount,
     Quantiles,
     RevisionWindow,
+    Scores,
     Windows,
 )
 from tests.support.fake_kube import FakeKube, Killed, Object
@@ -40,6 +41,8 @@ class Behaviour:
     slow: float = 0.0
     failing: float = 0.0
     starts: bool = True
+    liked: float | None = None
+    """The score that every user gives, where they give any."""
 
 
 @dataclass
@@ -300,11 +303,13 @@ class World:
 
     # The observer.
 
-    def windows(self, namespace: str, deployment: str, since: float, latencies: Sequence[float]) -> Windows | Silence:
+    def windows(
+        self, namespace: str, deployment: str, since: float, latencies: Sequence[float], until: float | None = None
+    ) -> Windows | Silence:
         """As `observe.windows.Observer`."""
         if self.observer_silent:
             return Silence("the observer did not answer: ConnectError: refused")
-        inside = [second for second in self.seconds if second.at >= since]
+        inside = [second for second in self.seconds if since <= second.at and (until is None or second.at < until)]
         total = Second(self.now)
         for second in inside:
             total.requests += second.requests
@@ -318,6 +323,7 @@ class World:
                 over=tuple(LatencyCount(threshold=latency, bad=total.slow[revision]) for latency in latencies),
                 latency=Quantiles(p50=0.004, p99=0.02),
                 exemplars=(Exemplar(trace_id="ab" * 16, seconds=0.4),) if total.slow[revision] else (),
+                feedback=_scores(count, self._behaviour(revision).liked),
                 first_bad=next((second.at for second in inside if second.slow[revision]), None),
             )
             for revision, count in sorted(total.requests.items())
@@ -327,9 +333,13 @@ class World:
             deployment=deployment,
             now=self.now,
             since=since,
-            until=self.now,
+            until=self.now if until is None else until,
             revisions=tuple(revisions),
         )
+
+
+def _scores(count: int, score: float | None) -> Scores:
+    return Scores() if score is None else Scores(count=count, total=count * score, squares=count * score * score)
 
 
 def _container_state(index: int, step: int) -> dict[str, Any]:
@@ -352,7 +362,11 @@ def routed(text: str) -> dict[str, int]:
     """Weights by revision of a routes file."""
     route = json.loads(text)["resources"][0]["virtual_hosts"][0]["routes"][0]
     clusters = route.get("route", {}).get("weighted_clusters", {}).get("clusters", [])
-    return {cluster["name"].rsplit("-", 1)[0]: cluster["weight"] for cluster in clusters}
+    shares: Counter[str] = Counter()
+    for cluster in clusters:
+        shares[cluster["name"].rsplit("-", 1)[0]] += cluster["weight"]
+    percent = shares.total() // 100
+    return {revision: weight // percent for revision, weight in shares.items()}
 
 
 _VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation")

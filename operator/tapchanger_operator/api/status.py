@@ -162,6 +162,7 @@ class ExperimentStatus(StatusModel):
 
     verdict: Literal["Running", "Winner", "NoDifference", "Inconclusive"] = "Running"
     winner: str | None = None
+    applied: bool = Field(default=False, description="Whether the winner gets all requests.")
     metric: str
     message: str = ""
     since: str

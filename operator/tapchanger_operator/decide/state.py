@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tapchanger_operator.api.status import (
+    ArmStatus,
     CanaryStatus,
     ControlStatus,
+    ExperimentStatus,
     HistoryEntry,
     PreviousStatus,
     Rejection,
@@ -63,6 +65,8 @@ class State:
     rejected: tuple[Rejection, ...] = ()
     controls: tuple[ControlStatus, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
+    arms: tuple[ArmStatus, ...] = ()
+    experiment: ExperimentStatus | None = None
 
     @staticmethod
     def of(status: TransformerDeploymentStatus) -> State:
@@ -75,6 +79,8 @@ class State:
             rejected=tuple(status.rejected),
             controls=tuple(status.controls),
             history=tuple(status.history),
+            arms=tuple(status.arms),
+            experiment=status.experiment,
         )
 
     def weights(self) -> dict[str, int]:
@@ -92,7 +98,8 @@ class State:
     def revisions(self) -> tuple[str, ...]:
         """Every revision whose servers must exist."""
         known = [self.stable, self.canary, self.previous, *self.retiring]
-        return tuple(dict.fromkeys(revision.revision for revision in known if revision))
+        of_arms = [part.revision for arm in self.arms for part in (arm, arm.next) if part and part.revision]
+        return tuple(dict.fromkeys([*(revision.revision for revision in known if revision), *of_arms]))
 
     def is_rejected(self, revision: str) -> bool:
         """Whether `revision` was tried and rolled back."""

@@ -17,6 +17,7 @@ from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, seconds, unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
+from tapchanger_operator.decide import compare
 from tapchanger_operator.decide.rollout import watched
 from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import Transient, UserError
@@ -27,7 +28,8 @@ from tapchanger_operator.observe import routes as route_facts
 from tapchanger_operator.observe.steering import steering
 from tapchanger_operator.observe.windows import Observer
 from tapchanger_operator.resolve.identity import RevisionContent, claims, inspection_key
-from tapchanger_operator.snapshot import BuildSeen, JobState, RouterSeen, Servers, Silence, Snapshot
+from tapchanger_operator.resolve.variants import variant_spec, variant_status
+from tapchanger_operator.snapshot import BuildSeen, JobState, RouterSeen, Servers, Silence, Snapshot, VariantSeen
 from tapchanger_serving.contract.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ OWNED_KINDS: Final = (
     "NetworkPolicy",
 )  # fmt: skip
 
-_WHO_SERVES: Final = frozenset({"stable", "canary", "previous", "retiring", "rejected"})
+_WHO_SERVES: Final = frozenset({"stable", "canary", "previous", "retiring", "rejected", "arms", "experiment"})
 
 
 def parse_spec(body: Mapping[str, Any]) -> TransformerDeploymentSpec:
@@ -51,6 +53,11 @@ def parse_spec(body: Mapping[str, Any]) -> TransformerDeploymentSpec:
     uris = {"model.uri": spec.model.uri}
     if evaluation:
         uris["engine.gates.evaluation.dataset.uri"] = evaluation.dataset.uri
+    for number, variant in enumerate(spec.variants):
+        own = variant_spec(spec, variant)
+        uris[f"variants.{number}.model.uri"] = own.model.uri
+        if own.engine.gates.evaluation:
+            uris[f"variants.{number}.engine.gates.evaluation.dataset.uri"] = own.engine.gates.evaluation.dataset.uri
     for field, uri in uris.items():
         if not re.match(URI_PATTERN, uri):
             raise UserError(reasons.INVALID_SPEC, f"spec.{field}: {uri!r} is not an address; {URI_HELP}")
@@ -104,9 +111,12 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
     slo_since = now - seconds(spec.slo.window)
     stable_since = unix(status.stable.since) if status.stable and status.stable.since else None
     watch_since = stable_since if watched(spec.rollout, State.of(status)) else None
+    due = compare.due(status.experiment, now)
 
-    def windows(since: float | None) -> Windows | Silence | None:
-        return None if since is None else _heard(observer.windows(owner.namespace, owner.name, since, latencies), spec)
+    def windows(since: float | None, until: float | None = None) -> Windows | Silence | None:
+        if since is None:
+            return None
+        return _heard(observer.windows(owner.namespace, owner.name, since, latencies, until), spec)
 
     return Snapshot(
         now=now,
@@ -126,7 +136,26 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
         watch_windows=windows(watch_since),
         slo_windows=windows(None if stable_since is None else slo_since),
         steering=steering(body),
+        variants=_variants(kube, body, spec, status, live, pods),
+        experiment_windows=windows(*due) if due else None,
     )
+
+
+def _variants(
+    kube: Kube,
+    body: Object,
+    spec: TransformerDeploymentSpec,
+    status: TransformerDeploymentStatus,
+    live: Mapping[Ref, Mapping[str, Any]],
+    pods: Sequence[Object],
+) -> dict[str, VariantSeen]:
+    owner, found = owner_of(body), {}
+    for variant in spec.variants:
+        own = variant_spec(spec, variant)
+        known = variant_status(status, own, variant.name, body["metadata"]["generation"])
+        missing = _missing_claims(kube, owner.namespace, own, known)
+        found[variant.name] = VariantSeen(_inspection(owner, own, live, pods), missing)
+    return found
 
 
 def _heard(windows: Windows | Silence, spec: TransformerDeploymentSpec) -> Windows | Silence:

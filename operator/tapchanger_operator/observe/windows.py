@@ -21,12 +21,15 @@ class Observer:
         self._http = http or httpx.Client(timeout=_TIMEOUT_SECONDS)
         self._url = f"http://{host}:{OBSERVER_API_PORT}/v1/windows"
 
-    def windows(self, namespace: str, deployment: str, since: float, latencies: Sequence[float]) -> Windows | Silence:
-        """Counts per revision since `since` (Unix seconds), against each of `latencies` (seconds)."""
+    def windows(
+        self, namespace: str, deployment: str, since: float, latencies: Sequence[float], until: float | None = None
+    ) -> Windows | Silence:
+        """Counts per revision from `since` to `until` or now (Unix seconds), against each of `latencies` (seconds)."""
         query: list[tuple[str, str | int | float | bool | None]] = [
             ("namespace", namespace),
             ("deployment", deployment),
             ("since", since),
+            *([] if until is None else [("until", until)]),
             *[("latency", latency) for latency in latencies],
         ]
         try:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from tapchanger_operator import names
 from tapchanger_operator.api.base import API_VERSION
 from tapchanger_operator.api.enginebuild import EngineBuildSpec
+from tapchanger_operator.api.spec import TransformerDeploymentSpec
+from tapchanger_operator.decide import arms
 from tapchanger_operator.decide.state import State
-from tapchanger_operator.names import Owner
+from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.plan import envoy, gateway, jobs, network, router, server, store
 from tapchanger_operator.plan.common import Manifest
 from tapchanger_operator.plan.routing import routing
 from tapchanger_operator.resolve.identity import RevisionContent, inspection_key
 from tapchanger_operator.resolve.resolution import Resolution
+from tapchanger_operator.resolve.variants import variant_spec
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import Snapshot
 
@@ -39,7 +42,7 @@ class Plan:
 def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: Settings) -> Plan:
     """The objects for `state`, in the order in which they are applied."""
     owner, spec, way = snapshot.owner, snapshot.spec, routing(snapshot)
-    split = envoy.Split(state.weights())
+    split = split_of(spec, state)
     files = envoy.files(owner, split, settings) if way.routers else {}
     stable = None if way.through_routers else (state.stable.revision if state.stable else _NOBODY)
     owned: list[Manifest] = [
@@ -49,6 +52,7 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
     ]
     if resolution.model is None and not snapshot.missing_claims:
         owned.append(jobs.inspect_job(owner, spec, settings.images))
+    owned += _variant_inspections(snapshot, resolution, settings, {Ref.of(manifest) for manifest in owned})
     contents = _contents(snapshot, resolution)
     for revision in state.revisions():
         content = contents.get(revision)
@@ -65,8 +69,8 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
         owned += [gateway.backend(owner, revision) for revision in sorted(revisions)]
         owned += routes
     shared = [store.claim(owner, settings.store)]
-    if resolution.build is not None:
-        shared.append(engine_build(owner, *resolution.build))
+    builds = dict(part.build for part in (resolution, *resolution.variants.values()) if part.build)
+    shared += [engine_build(owner, name, build) for name, build in builds.items()]
     return Plan(tuple(owned), tuple(shared), router.config_hash(files), revisions)
 
 
@@ -83,8 +87,31 @@ def _routers(snapshot: Snapshot, files: Mapping[str, str], settings: Settings) -
 
 
 def _contents(snapshot: Snapshot, resolution: Resolution) -> Mapping[str, RevisionContent]:
-    target = resolution.content
-    return {**snapshot.contents, **({target.revision: target} if target else {})}
+    targets = [part.content for part in (*resolution.variants.values(), resolution) if part.content]
+    return {**snapshot.contents, **{target.revision: target for target in targets}}
+
+
+def split_of(spec: TransformerDeploymentSpec, state: State) -> envoy.Split:
+    """How the routers split the requests: by the rollout's weights, or by an experiment's slots."""
+    weights = state.weights()
+    if not weights or state.experiment is None:
+        return envoy.Split(weights)
+    slots, known = arms.routed(state)
+    sticky = spec.experiment.sticky_by if spec.experiment else None
+    return envoy.Split.of_slots(slots, known, sticky.header if sticky else None)
+
+
+def _variant_inspections(
+    snapshot: Snapshot, resolution: Resolution, settings: Settings, known: set[Ref]
+) -> list[Manifest]:
+    """Jobs that inspect the variants' models; models that several name are inspected once."""
+    found: dict[Ref, Manifest] = {}
+    for variant in snapshot.spec.variants:
+        part, seen = resolution.variants.get(variant.name), snapshot.variants.get(variant.name)
+        if part and part.model is None and not (seen and seen.missing_claims):
+            job = jobs.inspect_job(snapshot.owner, variant_spec(snapshot.spec, variant), settings.images)
+            found[Ref.of(job)] = job
+    return [job for ref, job in found.items() if ref not in known]
 
 
 def engine_build(owner: Owner, name: str, spec: EngineBuildSpec) -> Manifest:
@@ -104,4 +131,5 @@ def engine_build(owner: Owner, name: str, spec: EngineBuildSpec) -> Manifest:
 
 def kept_jobs(snapshot: Snapshot) -> frozenset[str]:
     """Finished inspections that are still the answer to the spec's question: they end by their own time to live."""
-    return frozenset({names.inspection(snapshot.owner.name, inspection_key(snapshot.spec))})
+    specs = [snapshot.spec, *(variant_spec(snapshot.spec, variant) for variant in snapshot.spec.variants)]
+    return frozenset(names.inspection(snapshot.owner.name, inspection_key(spec)) for spec in specs)

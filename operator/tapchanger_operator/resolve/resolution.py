@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tapchanger_operator.api.enginebuild import EngineBuildSpec
 from tapchanger_operator.api.status import ModelStatus
@@ -15,13 +16,14 @@ class Resolution:
     """What is known of the spec's content.
 
     Each part is known only after the one before: `model`, then `build` (name and spec), then `content`. `problem` is a
-    UserError or Waiting that says why the next part is not known.
+    UserError or Waiting that says why the next part is not known. `variants` has the same of each variant, by name.
     """
 
     model: ModelStatus | None = None
     build: tuple[str, EngineBuildSpec] | None = None
     content: RevisionContent | None = None
     problem: OperatorError | None = None
+    variants: Mapping[str, Resolution] = field(default_factory=dict)
 
 
 def sentence(message: str, remedy: str | None = None, field: str | None = None) -> str:

@@ -14,7 +14,7 @@ from tapchanger_operator.api.status import (
 from tapchanger_operator.decide.judge import REASON_BY_SLO, slo_reason, window_of
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.snapshot import Silence
-from tapchanger_operator.status import routes
+from tapchanger_operator.status import arms, routes
 from tapchanger_operator.status.conditions import condition, merged, truth
 from tapchanger_operator.status.sentences import canary_sentence, sentence, why_not_serving
 from tapchanger_operator.status.situation import Situation
@@ -33,6 +33,7 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         condition(reasons.DRIFT_FREE, "Unknown", reasons.NOT_WATCHED, "drift is not watched"),
         _stalled(situation),
     ]
+    parts = arms.amended(parts, state)
     ready = _ready(situation, parts)
     conditions = merged(snapshot.status.conditions, [ready, *parts], snapshot.generation, snapshot.now)
     target = None
@@ -40,7 +41,7 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         target = TargetStatus(build=resolution.build[0], revision=situation.target)
     return TransformerDeploymentStatus(
         observed_generation=snapshot.generation,
-        message=sentence(situation),
+        message=arms.told(sentence(situation), state),
         conditions=conditions,
         model=resolution.model or snapshot.status.model,
         target=target,
@@ -52,6 +53,8 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         rejected=list(state.rejected),
         controls=list(state.controls),
         history=list(state.history),
+        arms=list(state.arms),
+        experiment=state.experiment,
         endpoints=routes.endpoints(snapshot),
         slo=slo,
     )
