@@ -256,3 +256,12 @@ class TransformerDeploymentSpec(Model):
         json_schema_extra=VARIANTS_RULES,
     )
     experiment: Experiment | None = Field(default=None, description="How the variants are compared.")
+
+    @field_validator("variants")
+    @classmethod
+    def _variants_leave_control_something(cls, value: list[Variant]) -> list[Variant]:
+        """What the rules say at admission, for objects that were stored without it."""
+        names = [variant.name for variant in value]
+        if len(set(names)) < len(names) or sum(variant.weight for variant in value) > 99:
+            raise ValueError("each variant needs its own name, and their weights may add up to 99 at most")
+        return value

@@ -220,6 +220,15 @@ def winning(state: State) -> ArmStatus | None:
     return next((arm for arm in state.arms if arm.name == experiment.winner), None)
 
 
+def with_winner(state: State) -> State:
+    """The arms with the weights that they really have: all of it is the winner's, where there is one that was given it."""
+    winner = winning(state)
+    if winner is None:
+        return state
+    rows = tuple(arm.model_copy(update={"weight": 100 if arm.name == winner.name else 0}) for arm in state.arms)
+    return replace(state, arms=rows)
+
+
 def released(state: State, now: float) -> State:
     """The state without an experiment."""
     leaving = [part for arm in state.arms if arm.name != CONTROL for part in _parts(arm)]

@@ -35,7 +35,7 @@ KINDS: Final[Mapping[Metric, Kind]] = {"latency": "binary", "availability": "bin
 
 def due(experiment: ExperimentStatus | None, now: float) -> tuple[float, float] | None:
     """The time (Unix seconds, since and until) whose requests are to be counted next; None where there is none yet."""
-    if experiment is None:
+    if experiment is None or experiment.applied:
         return None
     since, until = unix(experiment.counted_until), STEP_SECONDS * math.floor((now - LAG_SECONDS) / STEP_SECONDS)
     return (since, until) if until > since else None

@@ -35,4 +35,4 @@ def follow(
     if state.stable is None or state.stable.since is None:
         return Outcome(state, (*outcome.changes, *changes))
     state, found = compare.compare(compare.Seen(spec, slots, windows, now), state)
-    return Outcome(state, (*outcome.changes, *changes, *found))
+    return Outcome(arms.with_winner(state), (*outcome.changes, *changes, *found))

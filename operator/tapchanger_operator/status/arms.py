@@ -43,25 +43,30 @@ def amended(parts: Sequence[Condition], state: State) -> list[Condition]:
             _REASONS[experiment.verdict],
             experiment.message,
         )
-    return list(by_type.values())
+    return [reworded(part, state) for part in by_type.values()]
 
 
 def told(sentence: str, state: State) -> str:
     """The deployment's sentence with what is to be said of its variants."""
+    experiment = state.experiment
     waiting = [arm for arm in state.arms if arm.message]
     if waiting:
-        return f"{sentence}; {_line(waiting[0])}"
-    experiment = state.experiment
+        return f"{_not_all(sentence, state)}; {_line(waiting[0])}"
     if experiment is None or not state.arms:
         return sentence
     shares = ", ".join(f"{arm.name} {arm.weight} %" for arm in state.arms)
-    return f"{_not_all(sentence)}; experiment ({shares}): {experiment.message}"
+    return f"{_not_all(sentence, state)}; experiment ({shares}): {experiment.message}"
+
+
+def reworded(part: Condition, state: State) -> Condition:
+    """A condition that does not say of the base spec's revision that it serves everyone."""
+    return part.model_copy(update={"message": _not_all(part.message, state)})
 
 
 def _line(arm: ArmStatus) -> str:
     return f"variant {arm.name}: {arm.message}"
 
 
-def _not_all(sentence: str) -> str:
-    """The base spec's revision serves its own arm only."""
-    return sentence.replace("serves all requests", "serves control")
+def _not_all(sentence: str, state: State) -> str:
+    """Beside variants the base spec's revision serves its own arm only."""
+    return sentence.replace("serves all requests", "serves control") if state.experiment else sentence

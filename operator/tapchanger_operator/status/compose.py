@@ -34,7 +34,7 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         _stalled(situation),
     ]
     parts = arms.amended(parts, state)
-    ready = _ready(situation, parts)
+    ready = arms.reworded(_ready(situation, parts), state)
     conditions = merged(snapshot.status.conditions, [ready, *parts], snapshot.generation, snapshot.now)
     target = None
     if resolution.build:

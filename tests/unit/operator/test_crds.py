@@ -180,6 +180,8 @@ VARIANT = {"name": "b", "weight": 10, "model": {"uri": "pvc://models/b"}}
     [
         ({"variants": [{**VARIANT, "name": "B"}]}, "lower-case letters, digits and '-'"),
         ({"variants": [{**VARIANT, "name": "control"}]}, "write a name"),
+        ({"variants": [VARIANT, VARIANT]}, "needs its own name"),
+        ({"variants": [{**VARIANT, "weight": 60}, {**VARIANT, "name": "c", "weight": 40}]}, "add up to 99 at most"),
         ({"variants": [VARIANT], "experiment": {"stickyBy": {"header": "X-User"}}}, "lower case, such as x-user-id"),
         ({"variants": [VARIANT], "experiment": {"stickyBy": {"header": "a b"}}}, "lower case, such as x-user-id"),
     ],

@@ -96,7 +96,11 @@ def test_three_arms_serve_their_shares_and_the_status_has_a_row_for_each() -> No
     assert figures["latency"]["count"] == figures["availability"]["count"] == row["requests"] > 300
     assert figures["latency"]["low"] < figures["latency"]["mean"] == 1.0 == figures["latency"]["high"]
     assert figures["feedback"]["count"] == 0
-    assert "experiment (control 50 %, b 30 %, c 20 %)" in world.status()["message"]
+    assert (
+        f"{revisions(world)['control']} serves control; experiment (control 50 %, b 30 %, c 20 %)"
+        in world.status()["message"]
+    )
+    assert not [c for c in world.status()["conditions"] if "serves all requests" in c["message"]]
     assert problems(schema_of("TransformerDeployment", "status"), world.status()) == []
     assert not world.lost
     assert not world.errors
@@ -195,6 +199,7 @@ def test_auto_gives_the_winner_all_requests_until_the_spec_changes() -> None:
     world = won()
     wanted = dict(spec(world))
     assert shares(world) == {"control": 0, "b": 100, "c": 0}
+    assert {row["name"]: row["weight"] for row in world.status()["arms"]} == shares(world)
     world.run(120)
     world.tools = world.fresh_operator()
     world.run(5)
