@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--marked", type=float, default=0.0, help="the part of the texts that is marked (default: none)"
     )
+    parser.add_argument("--user-header", default="", help="send each text as a user of its own, named in this header")
     parser.add_argument("--allow-remote", action="store_true", help="also send to other machines and to Services")
     return parser
 

@@ -36,6 +36,7 @@ class GrpcClient:
 
     def __init__(self, plan: Plan) -> None:
         self._patience = plan.patience
+        self._headers = plan.headers
         self._requests = [text_request(plan.model, [text]) for text in plan.sent_texts()]
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         self._channels = [grpc.aio.insecure_channel(plan.address, options) for _ in range(plan.connections)]
@@ -49,7 +50,8 @@ class GrpcClient:
 
     async def send(self, text: int) -> Outcome:
         """The status code's name, and the revision of the metadata: a failure without an answer has it in the trailers."""
-        call = next(self._stubs).ModelInfer(self._requests[text], timeout=self._patience)
+        metadata = tuple(self._headers(text).items())
+        call = next(self._stubs).ModelInfer(self._requests[text], timeout=self._patience, metadata=metadata)
         code = await call.code()
         headers = dict([*(await call.trailing_metadata() or ()), *(await call.initial_metadata() or ())])
         return str(code.name), _text(headers.get(REVISION_HEADER))
@@ -82,6 +84,7 @@ class HttpClient:
 
     def __init__(self, plan: Plan) -> None:
         self._patience = plan.patience
+        self._headers = plan.headers
         self._bodies = [_body(text) for text in plan.sent_texts()]
         self._path = f"/v2/models/{plan.model}/infer"
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=plan.connections)
@@ -104,7 +107,7 @@ class HttpClient:
         """`http/STATUS` where the status is not 2xx, or the name of what went wrong with the connection."""
         try:
             async with asyncio.timeout(self._patience):
-                response = await self._client.post(self._path, json=self._bodies[text])
+                response = await self._client.post(self._path, json=self._bodies[text], headers=self._headers(text))
         except (httpx.HTTPError, TimeoutError) as problem:
             return f"http/{type(problem).__name__}", None
         code = "OK" if response.is_success else f"http/{response.status_code}"

@@ -22,7 +22,8 @@ LONGEST_SECONDS = 3600.0
 class Plan:
     """Sends `texts` in turn, one a request, `rate` requests a second, to model `model` at `address` (HOST:PORT).
 
-    A part `marked` (0 to 1) of the texts carries `mark` at its end, evenly spread. It ends by itself after `seconds`, and
+    With `user_header` each text is sent by a user of its own: the header (gRPC: metadata) says `user-` and its number. A part
+    `marked` (0 to 1) of the texts carries `mark` at its end, evenly spread. It ends by itself after `seconds`, and
     after `limit` requests where one is given; a request that takes `patience` seconds has failed. `arrivals` are evenly
     spaced, or those of a Poisson process of that rate. Only addresses of this machine are taken, unless `allow_remote`
     (a Service of a cluster has none: its address belongs to no machine).
@@ -44,6 +45,7 @@ class Plan:
     mark: str = ""
     marked: float = 0.0
     allow_remote: bool = False
+    user_header: str = ""
 
     def __post_init__(self) -> None:
         wrong = {
@@ -81,6 +83,10 @@ class Plan:
             text + self.mark if int((number + 1) * part) > int(number * part) else text
             for number, text in enumerate(self.texts)
         ]
+
+    def headers(self, text: int) -> dict[str, str]:
+        """The headers that go with the text of a number."""
+        return {self.user_header: f"user-{text}"} if self.user_header else {}
 
     def due(self) -> Iterator[float]:
         """Seconds from the start at which requests are due."""

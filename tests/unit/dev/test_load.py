@@ -32,7 +32,8 @@ class Model(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc
     """Fails on marked texts; answers others in the name of revision `r1`."""
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name is the protocol's
-        context.send_initial_metadata(((REVISION, "r1"),))
+        user = dict(context.invocation_metadata()).get("x-user-id")
+        context.send_initial_metadata(((REVISION, user or "r1"),))
         if MARK.encode() in request.raw_input_contents[0]:
             context.abort(grpc.StatusCode.INTERNAL, "no such character")
         return service_pb2.ModelInferResponse(model_name=request.model_name)
@@ -55,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         text = body["inputs"][0]["data"][0]
         self.send_response(500 if MARK in text else 200)
-        self.send_header(REVISION, "r2")
+        self.send_header(REVISION, self.headers.get("x-user-id", "r2"))
         self.send_header("content-length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
@@ -115,6 +116,16 @@ def test_every_request_is_noted_with_its_revision_and_failures_are_not_retried(
     assert {each.text for each in records.failures()} == {9}
     assert records.revisions() == [revision]
     assert all(each.due <= each.sent < each.ended for each in records)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_each_text_may_have_a_user_of_its_own(protocol: str, request: pytest.FixtureRequest) -> None:
+    address = request.getfixturevalue(f"{protocol}_address")
+    plan = Plan(address, protocol, "m", TEXTS[:3], 200.0, limit=9, user_header="x-user-id")  # type: ignore[arg-type]
+    with Load(plan) as load:
+        records = load.wait()
+    assert len(records) == 9
+    assert all(record.revision == f"user-{record.text}" for record in records)
 
 
 async def test_an_idle_connection_is_used_again(http_address: str) -> None:
