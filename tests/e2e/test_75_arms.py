@@ -50,8 +50,9 @@ def rows(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in status.get("arms", [])}
 
 
-def enough(row: dict[str, Any]) -> bool:
-    return int(row["requests"]) >= 100
+def counted(deployment: Deployment) -> dict[str, dict[str, Any]]:
+    """The arms of which a hundred requests have been counted."""
+    return {name: row for name, row in rows(deployment.status()).items() if row["requests"] >= 100}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def told(kubectl: Kubectl, engines: dict[str, Deployment], space: str, long_text
     with Follower(kubectl, "arms", space) as follower, Load(plan) as load:
         figures = until(
             "a hundred requests of each arm",
-            lambda: (found := rows(deployment.status())) and all(enough(row) for row in found.values()) and found,
+            lambda: found if len(found := counted(deployment)) == 3 else None,
             200,
             last=deployment.picture,
         )
@@ -150,7 +151,7 @@ def test_without_variants_everyone_is_back_on_the_base_spec(told: Told, kubectl:
     control = told.arms["control"]["revision"]
     status = until(
         "the end of the experiment",
-        lambda: (found := told.deployment.status()) and not found.get("arms") and found,
+        lambda: found if (found := told.deployment.status()) and not found.get("arms") else None,
         60,
         last=told.deployment.picture,
     )
