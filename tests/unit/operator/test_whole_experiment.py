@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -401,5 +402,35 @@ def undisturbed() -> World:
 def test_killed_at_any_call_the_arms_come_to_the_same_end(at: int, undisturbed: World) -> None:
     world = story(at)
     assert essence(world) == essence(undisturbed)
+    assert not world.lost
+    assert not world.errors
+
+
+CHANGES: list[list[dict[str, Any]]] = [
+    [],
+    TWO,
+    [variant("b", 20, B), variant("c", 20, C)],
+    [variant("b", 30, D), variant("c", 20, C)],
+    [variant("b", 1, C), variant("c", 98, B)],
+    [variant("b", 30, A)],
+]
+
+
+@pytest.mark.parametrize("seed", [2, 5, 8])
+def test_no_request_is_lost_whatever_the_owner_does(seed: int) -> None:
+    order = random.Random(seed)
+    world = World(rate=60, behaviours={A: Behaviour(slow=order.choice([0.0, 0.3])), D: Behaviour(slow=1.0)})
+    apply(world, TWO)
+    for _ in range(7):
+        if order.random() < 0.7:
+            apply(world, order.choice(CHANGES), order.choice([A, A, B, D]), winner=order.choice(["Auto", "Manual"]))
+        else:
+            world.tools = world.fresh_operator()
+        world.run(order.choice([1, 3, 8, 30]), operator=order.random() < 0.9)
+        assert not world.lost
+    apply(world, TWO)
+    assert world.run(200, lambda: ready(world)), world.status()
+    world.run(2)
+    assert shares(world) == {"control": 50, "b": 30, "c": 20}
     assert not world.lost
     assert not world.errors
