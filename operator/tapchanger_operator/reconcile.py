@@ -104,8 +104,15 @@ def decide(snapshot: Snapshot, resolution: Resolution) -> tuple[Outcome, Analysi
     )
     policy, now = snapshot.spec.rollout, snapshot.now
     outcome = rollout.advance(policy, arms.hand_over(policy, State.of(status), target, now), seen, now)
-    windows = snapshot.experiment_windows
-    outcome = trial.follow(snapshot.spec, resolution, outcome, servers=snapshot.servers, windows=windows, now=now)
+    outcome = trial.follow(
+        snapshot.spec,
+        resolution,
+        outcome,
+        servers=snapshot.servers,
+        windows=snapshot.experiment_windows,
+        now=now,
+        held=snapshot.steering.pause is not None,
+    )
     return outcome, analysis
 
 

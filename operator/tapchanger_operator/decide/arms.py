@@ -47,9 +47,18 @@ class Step:
 
 
 def advance(
-    spec: TransformerDeploymentSpec, resolution: Resolution, state: State, servers: Mapping[str, Servers], now: float
+    spec: TransformerDeploymentSpec,
+    resolution: Resolution,
+    state: State,
+    servers: Mapping[str, Servers],
+    now: float,
+    *,
+    held: bool = False,
 ) -> tuple[State, list[SlotRun], tuple[Change, ...]]:
-    """The arms that the spec asks for, each one step further, and the slots for those that have servers."""
+    """The arms that the spec asks for, each one step further, and the slots for those that have servers.
+
+    While a person holds the rollout (`held`), no new content takes over an arm.
+    """
     control = _control_row(state)
     base = {part.revision for part in (state.stable, state.canary, resolution.content) if part}
     fixed = resolution.content.revision if resolution.content else None
@@ -59,7 +68,7 @@ def advance(
         taken = base | {step.arm.revision for step in steps} | {s.arm.next.revision for s in steps if s.arm.next}
         found = resolution.variants.get(variant.name, Resolution())
         arm = known.get(variant.name, ArmStatus(name=variant.name))
-        steps.append(_step(arm, found, taken, fixed, servers, now))
+        steps.append(_step(arm, found, taken, fixed, servers, now, held=held))
     gone = [arm for name, arm in known.items() if name not in {CONTROL, *(v.name for v in spec.variants)}]
     leaving = [given_up for step in steps for given_up in step.leaving] + [p for arm in gone for p in _parts(arm)]
     arms = tuple(_counted(step.arm, servers) for step in steps)
@@ -96,6 +105,8 @@ def _step(
     fixed: str | None,
     servers: Mapping[str, Servers],
     now: float,
+    *,
+    held: bool,
 ) -> Step:
     """One arm's next state. `taken` are the revisions of others, `fixed` is the one that control is to have."""
     problem = found.problem
@@ -122,10 +133,10 @@ def _step(
     if arm.next is None or arm.next.revision != wanted.revision:
         fresh = ArmNext(revision=wanted.revision, build=wanted.build, uri=wanted.uri, created_at=timestamp(now))
         return Step(_waiting(arm, fresh, Servers(), now), _leaving(arm.next))
-    return _take_over(arm, arm.next, servers.get(wanted.revision, Servers()), now)
+    return _take_over(arm, arm.next, servers.get(wanted.revision, Servers()), now, held=held)
 
 
-def _take_over(arm: ArmStatus, coming: ArmNext, seen: Servers, now: float) -> Step:
+def _take_over(arm: ArmStatus, coming: ArmNext, seen: Servers, now: float, *, held: bool) -> Step:
     """Waits for the servers, then for the routers to know them."""
     if not seen.available:
         return Step(_waiting(arm, coming.model_copy(update={"available_at": None}), seen, now))
@@ -133,6 +144,9 @@ def _take_over(arm: ArmStatus, coming: ArmNext, seen: Servers, now: float) -> St
         return Step(_waiting(arm, coming.model_copy(update={"available_at": timestamp(now)}), seen, now))
     if now - unix(coming.available_at) < SETTLE_SECONDS:
         return Step(_waiting(arm, coming, seen, now))
+    if held:
+        message = f"{coming.revision} is ready and held by the annotation tapchanger.dev/pause"
+        return Step(arm.model_copy(update={"reason": reasons.HELD, "message": message, "stalled": False}))
     serving = {"revision": coming.revision, "build": coming.build, "uri": coming.uri, "since": timestamp(now)}
     message = f"arm {arm.name} is served by {coming.revision} ({coming.uri})"
     change = Change("Normal", reasons.ARM_SERVING, message)

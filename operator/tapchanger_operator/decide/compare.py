@@ -49,6 +49,12 @@ class Seen:
     slots: list[SlotRun]
     windows: Windows | Silence | None
     now: float
+    held: bool = False
+
+    @property
+    def applies(self) -> bool:
+        """Whether a winner gets all requests now."""
+        return self.experiment.winner == "Auto" and not self.held
 
     @property
     def experiment(self) -> Experiment:
@@ -82,6 +88,10 @@ def compare(seen: Seen, state: State) -> tuple[State, tuple[Change, ...]]:
     now = before.model_copy(update={"slots": seen.slots, "metric": seen.experiment.metric})
     if before.applied:
         return replace(state, experiment=now), ()
+    if before.winner and seen.applies:
+        message = f"{before.message}; it gets all requests until the spec changes"
+        applied = now.model_copy(update={"applied": True, "message": message})
+        return replace(state, experiment=applied), (Change("Normal", reasons.EXPERIMENT_WINNER, message),)
     if state.canary and state.canary.weight:
         message = f"nothing is counted while {state.canary.revision} is tried on a part of {CONTROL}"
         told = {"counted_until": begin} if now.winner else {"counted_until": begin, "message": message}
@@ -121,7 +131,7 @@ def _decided(
     late = seen.now - unix(now.since) > seconds(seen.experiment.timeout)
     if verdict == "Running" and late:
         verdict, message = "Inconclusive", f"undecided after {seen.experiment.timeout}: {message}"
-    applied = winner is not None and seen.experiment.winner == "Auto"
+    applied = winner is not None and seen.applies
     if applied:
         message = f"{message}; it gets all requests until the spec changes"
     told = {"verdict": verdict, "message": message, "winner": winner, "applied": applied}

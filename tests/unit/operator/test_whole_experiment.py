@@ -215,6 +215,39 @@ def test_auto_gives_the_winner_all_requests_until_the_spec_changes() -> None:
     assert not world.lost
 
 
+def pause(world: World, value: str | None) -> None:
+    meta = world.kube.objects[Ref("TransformerDeployment", NAMESPACE, "moderation")]["metadata"]
+    meta["annotations"] = {} if value is None else {"tapchanger.dev/pause": value}
+
+
+def test_a_held_rollout_gives_no_arm_to_new_content_until_it_is_let_go() -> None:
+    world = running()
+    old = revisions(world)["b"]
+    pause(world, "release freeze")
+    apply(world, [variant("b", 30, D), variant("c", 20, C)])
+    pause(world, "release freeze")
+    world.run(40)
+    assert revisions(world)["b"] == old
+    assert "is ready and held by the annotation tapchanger.dev/pause" in world.status()["message"]
+    pause(world, None)
+    assert world.run(10, lambda: ready(world)), world.status()
+    assert revisions(world)["b"] != old
+    assert not world.lost
+
+
+def test_a_held_rollout_gives_a_winner_nothing_until_it_is_let_go() -> None:
+    world = running(a=Behaviour(slow=0.3), c=Behaviour(slow=0.2))
+    apply(world, TWO, winner="Auto")
+    pause(world, "release freeze")
+    assert world.run(600, lambda: bool(world.status()["experiment"].get("winner"))), world.status()
+    world.run(20)
+    assert shares(world) == {"control": 50, "b": 30, "c": 20}
+    pause(world, None)
+    world.run(4)
+    assert shares(world) == {"control": 0, "b": 100, "c": 0}
+    assert len(told(world, EXPERIMENT_WINNER)) == 2
+
+
 def test_a_winner_that_becomes_the_base_spec_is_promoted_at_once() -> None:
     world = won()
     winner, control = revisions(world)["b"], revisions(world)["control"]
