@@ -65,6 +65,15 @@ B: dict[str, Any] = {"name": "b", "weight": 60, "model": {"uri": "pvc://models/m
             {"model": MODEL, "variants": [B], "experiment": {}, "slo": {"objectives": [{"availability": 0.99}]}},
             ["experiment.metric latency needs a latency objective"],
         ),
+        (
+            {
+                "model": MODEL,
+                "variants": [B],
+                "experiment": {"stickyBy": {"header": "x-user-id"}},
+                "router": {"type": "GatewayAPI", "parentRefs": [{"name": "shared"}]},
+            },
+            ["experiment.stickyBy needs router.type Envoy"],
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )

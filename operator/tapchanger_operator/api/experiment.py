@@ -146,4 +146,8 @@ SPEC_RULES: Final = rules(
         "experiment.metric latency needs a latency objective: add {latency: 50ms, target: 0.99} to slo.objectives, "
         "or compare by availability or feedback",
     ),
+    (
+        "!has(self.experiment) || !has(self.experiment.stickyBy) || self.router.type == 'Envoy'",
+        "experiment.stickyBy needs router.type Envoy: routes of a gateway can't keep users on their arm",
+    ),
 )
