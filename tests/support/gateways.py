@@ -93,9 +93,11 @@ class GatewayWorld(World):
         split = routed(next(iter(self.routers.values()))[1])
         return {revision: weight / 100 for revision, weight in split.items()}
 
-    def windows(self, namespace: str, deployment: str, since: float, latencies: Any) -> Windows | Silence:
+    def windows(
+        self, namespace: str, deployment: str, since: float, latencies: Any, until: float | None = None
+    ) -> Windows | Silence:
         """As the observer's; without traces of the gateway it answers, and has seen nothing."""
-        found = super().windows(namespace, deployment, since, latencies)
+        found = super().windows(namespace, deployment, since, latencies, until)
         if self.traced or isinstance(found, Silence):
             return found
         return found.model_copy(update={"revisions": ()})
