@@ -162,7 +162,8 @@ def test_helm_waits_for_the_promotion_and_fails_with_the_rollback(
     space: str,
     long_texts: list[str],
 ) -> None:
-    spec = {"slo": SLOW_IS_BAD, "rollout": {"steps": [{"weight": 20}], "analysis": {"minRequests": 40, "timeout": "1m"}, "watch": "1m"}}
+    analysis = {"minRequests": 40, "timeout": "1m"}
+    spec = {"slo": SLOW_IS_BAD, "rollout": {"steps": [{"weight": 20}], "analysis": analysis, "watch": "1m"}}
     release("moderation-v1", **spec)
     deployment = described(kubectl, space, "released", "moderation-v1")
     old = deployment.status()["stable"]["revision"]
