@@ -22,7 +22,12 @@ from tapchanger_serving.contract import names as contract
 DRAIN_SECONDS = 15
 """How long a pod goes on serving after it has left the Service, so that every router has noticed."""
 TRACE_RATE = 10
-"""One in so many requests gets Triton's own spans; the router's spans, which decide, are complete."""
+"""One in so many requests of a busy server gets the server's spans; the router's spans, which decide, are complete."""
+WHERE = {
+    "NODE_NAME": ("spec.nodeName", contract.ATTR_NODE),
+    "POD_NAME": ("metadata.name", contract.ATTR_POD),
+}
+"""What a pod is told of itself: variable → (field, resource attribute of its spans). The kubelet fills in `$(NODE_NAME)`."""
 _PASSED_ON = (
     "nodeSelector", "tolerations", "imagePullSecrets", "serviceAccountName", "priorityClassName", "runtimeClassName",
 )  # fmt: skip
@@ -141,6 +146,7 @@ def triton_arguments(owner: Owner, revision: str, settings: Settings) -> list[st
         contract.ATTR_REVISION: revision,
         contract.ATTR_COMPONENT: contract.COMPONENT_SERVER,
         "service.name": owner.name,
+        **{attribute: f"$({variable})" for variable, (_, attribute) in WHERE.items()},
     }
     return [
         f"--model-repository={contract.REPOSITORY_DIR}",
@@ -168,6 +174,10 @@ def _triton_container(owner: Owner, content: RevisionContent, settings: Settings
         "imagePullPolicy": settings.images.pull_policy,
         "command": ["tritonserver"],
         "args": triton_arguments(owner, content.revision, settings),
+        "env": [
+            {"name": variable, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+            for variable, (path, _) in WHERE.items()
+        ],
         "ports": [
             {"name": "http", "containerPort": contract.HTTP_PORT},
             {"name": "grpc", "containerPort": contract.GRPC_PORT},

@@ -43,6 +43,14 @@ class Refusal:
     client: bool
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What became of a request; `tokens` is how many its texts had in sum (cut ones as cut), 0 where that isn't known."""
+
+    outcome: Answers | Refusal
+    tokens: int = 0
+
+
 def read_texts(tensor: npt.NDArray[np.object_], name: str) -> tuple[str, ...] | Refusal:
     """Texts from a BYTES tensor `[rows, 1]`."""
     texts: list[str] = []
@@ -56,9 +64,7 @@ def read_texts(tensor: npt.NDArray[np.object_], name: str) -> tuple[str, ...] | 
     return tuple(texts)
 
 
-def answer_each(
-    model: Model, requests: Sequence[Texts], failed: Callable[[BaseException], None]
-) -> list[Answers | Refusal]:
+def answer_each(model: Model, requests: Sequence[Texts], failed: Callable[[BaseException], None]) -> list[Answered]:
     """One answer or refusal per request, in order.
 
     All texts are tokenized and answered together. When that fails, each request is tried alone, so that only those
@@ -71,15 +77,20 @@ def answer_each(
     except Exception as error:  # noqa: BLE001 - whatever one text provokes must not reach the other requests
         if len(requests) == 1:
             failed(error)
-            return [Refusal(f"the model could not answer this text ({type(error).__name__})", client=False)]
+            message = f"the model could not answer this text ({type(error).__name__})"
+            return [Answered(Refusal(message, client=False))]
     return [answer for request in requests for answer in answer_each(model, (request,), failed)]
 
 
-def _together(model: Model, requests: Sequence[Texts]) -> list[Answers]:
+def _together(model: Model, requests: Sequence[Texts]) -> list[Answered]:
     texts = [text for request in requests for text in request.texts]
-    bounds = np.cumsum([0, *(len(request.texts) for request in requests)])
-    answers = model.answer(texts, _tokenize(model, requests))
-    return [{name: rows[start:end] for name, rows in answers.items()} for start, end in itertools.pairwise(bounds)]
+    bounds = list(itertools.accumulate((len(request.texts) for request in requests), initial=0))
+    encodings = _tokenize(model, requests)
+    answers = model.answer(texts, encodings)
+    return [
+        Answered({name: rows[start:end] for name, rows in answers.items()}, sum(map(len, encodings[start:end])))
+        for start, end in itertools.pairwise(bounds)
+    ]
 
 
 def _tokenize(model: Model, requests: Sequence[Texts]) -> list[Encoding]:

@@ -9,7 +9,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from tapchanger_serving.backends import log, place
-from tapchanger_serving.backends.batch import Refusal, Texts, answer_each, read_texts, where
+from tapchanger_serving.backends.batch import Answered, Refusal, Texts, answer_each, read_texts, where
 from tapchanger_serving.backends.tracing import Traced, Tracer, headers
 from tapchanger_serving.contract import names
 from tapchanger_serving.engines.answers import Answers, TextModel
@@ -37,13 +37,14 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request; a request that fails doesn't touch the others."""
-        begin = time.time_ns()
+        self._model.watch.start()
         read = [_read(request) for request in requests]
         answered = iter(answer_each(self._model, [texts for texts in read if isinstance(texts, Texts)], self._failed))
-        answers = [next(answered) if isinstance(texts, Texts) else texts for texts in read]
+        answers = [next(answered) if isinstance(texts, Texts) else Answered(texts) for texts in read]
         if self._tracer:
-            self._tracer.record(map(_traced, requests, answers), begin, time.time_ns())
-        return [_respond(request, answer) for request, answer in zip(requests, answers, strict=True)]
+            rows = sum(len(texts.texts) for texts in read if isinstance(texts, Texts))
+            self._tracer.record(map(_traced, requests, answers), self._model.watch.stop(), rows)
+        return [_respond(request, answer.outcome) for request, answer in zip(requests, answers, strict=True)]
 
     def finalize(self) -> None:
         """Frees the engine and sends the last spans."""
@@ -71,8 +72,9 @@ def _read(request: Any) -> Texts | Refusal:
     return pairs if isinstance(pairs, Refusal) else Texts(texts, pairs)
 
 
-def _traced(request: Any, answer: Answers | Refusal) -> Traced:
-    return Traced(headers(request.parameters()), failed=isinstance(answer, Refusal) and not answer.client)
+def _traced(request: Any, answer: Answered) -> Traced:
+    failed = isinstance(answer.outcome, Refusal) and not answer.outcome.client
+    return Traced(headers(request.parameters()), failed, answer.tokens)
 
 
 def _respond(request: Any, answer: Answers | Refusal) -> Any:

@@ -1,8 +1,10 @@
 """Spans of the requests that a text model answers, as children of the router's.
 
 Triton's own tracer is not used (docs/adr/0008-own-server-spans.md), but the spans have its form: one of the model, from
-the moment that the router got the request, with the event QUEUE_START then; below it `compute`, with COMPUTE_START and
-COMPUTE_END around the engine's work on the whole batch. They hold nothing of a text.
+the moment that the router got the request, with the event QUEUE_START then; below it `preprocess`, `compute` (with
+COMPUTE_START and COMPUTE_END) and `postprocess`, of the whole batch. A batch of several chunks prepares and finishes
+those in the middle between the engine's runs, which is within its `compute` span; the exact sums are attributes of the
+model's span. Spans hold nothing of a text but how many tokens it has.
 """
 
 from __future__ import annotations
@@ -20,22 +22,29 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tapchanger_serving.backends import log
+from tapchanger_serving.backends.sampling import sampler
 from tapchanger_serving.contract import names
+from tapchanger_serving.engines.phases import Phases
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+SHARE = "OTEL_TRACES_SAMPLER_ARG"
 FORWARDED_HEADERS = (names.TRACEPARENT_HEADER, names.REQUEST_START_HEADER)
 FLUSH_MILLISECONDS = 1000
 _START = re.compile(r"t=(\d{1,10})(?:\.(\d{1,9}))?")
+_NANO = 1e9
 _LONGEST_WAIT = 600 * 10**9
 """An older start comes from a clock that is wrong."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """One request of a batch: the headers that Triton handed on, and whether it got an answer."""
+    """One request of a batch: the headers that Triton handed on, whether it got no answer, and its number of tokens (0
+    where that isn't known).
+    """
 
     headers: Mapping[str, object]
     failed: bool
+    tokens: int = 0
 
 
 def headers(parameters: str) -> Mapping[str, object]:
@@ -64,7 +73,9 @@ class Tracer:
 
     @classmethod
     def from_environment(cls, model: str) -> Tracer | None:
-        """As OpenTelemetry's variables say; None where no receiver is named."""
+        """As OpenTelemetry's variables say, but that a second's first requests are always sampled; None where no receiver
+        is named.
+        """
         if not os.environ.get(ENDPOINT):
             return None
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -72,39 +83,52 @@ class Tracer:
 
         _tell_once(logging.getLogger("opentelemetry"))
         # Threads of the exporter's own end with the process; a receiver that is away must not hold it up.
-        provider = TracerProvider(shutdown_on_exit=False)
+        provider = TracerProvider(sampler(float(os.environ.get(SHARE, "1"))), shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return cls(provider, model)
 
-    def record(self, requests: Iterable[Traced], begin: int, end: int) -> None:
-        """Spans of a batch that was worked on from `begin` to `end`, in nanoseconds since the epoch.
+    def record(self, requests: Iterable[Traced], phases: Phases, rows: int) -> None:
+        """Spans of a batch of `rows` texts.
 
         A request without the router's headers, such as a warm-up, gets none.
         """
+        shared: dict[str, str | int | float] = {
+            "triton.model_name": self._model,
+            "triton.model_version": 1,
+            names.ATTR_BATCH: rows,
+            names.ATTR_PRE: phases.pre / _NANO,
+            names.ATTR_COMPUTE: phases.compute / _NANO,
+            names.ATTR_POST: phases.post / _NANO,
+        }
         for request in requests:
             if request.headers:
-                self._record(request, begin, end)
+                self._record(request, phases, shared)
 
     def flush(self) -> None:
         """Sends what waits, for a second at most."""
         self._provider.force_flush(FLUSH_MILLISECONDS)
 
-    def _record(self, request: Traced, begin: int, end: int) -> None:
+    def _record(self, request: Traced, phases: Phases, shared: Mapping[str, str | int | float]) -> None:
         parent = self._parent(request.headers.get(names.TRACEPARENT_HEADER))
+        begin, end = phases.begin, phases.end
         queued = started(request.headers.get(names.REQUEST_START_HEADER), begin)
         span = self._tracer.start_span(
             self._model, parent, trace.SpanKind.SERVER, start_time=begin if queued is None else queued
         )
         if span.is_recording():
-            span.set_attributes({"triton.model_name": self._model, "triton.model_version": 1})
+            span.set_attributes({**shared, names.ATTR_TOKENS: request.tokens} if request.tokens else shared)
             if queued is not None:
                 span.add_event("QUEUE_START", timestamp=queued)
             if request.failed:
                 span.set_status(trace.StatusCode.ERROR)
-            compute = self._tracer.start_span("compute", trace.set_span_in_context(span), start_time=begin)
-            compute.add_event("COMPUTE_START", timestamp=begin)
-            compute.add_event("COMPUTE_END", timestamp=end)
-            compute.end(end)
+            within = trace.set_span_in_context(span)
+            self._tracer.start_span("preprocess", within, start_time=begin).end(phases.computing)
+            if phases.compute:
+                compute = self._tracer.start_span("compute", within, start_time=phases.computing)
+                compute.add_event("COMPUTE_START", timestamp=phases.computing)
+                compute.add_event("COMPUTE_END", timestamp=phases.computed)
+                compute.end(phases.computed)
+                self._tracer.start_span("postprocess", within, start_time=phases.computed).end(end)
         span.end(end)
 
     def _parent(self, traceparent: object) -> Context:

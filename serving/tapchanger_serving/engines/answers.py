@@ -15,6 +15,7 @@ from tapchanger_serving.contract import names
 from tapchanger_serving.contract.artifact import Artifact, Pooling
 from tapchanger_serving.engines import postprocess
 from tapchanger_serving.engines.base import Engine, EngineSpec, open_engine
+from tapchanger_serving.engines.phases import COMPUTE, POST, PRE, Watch
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer, like_length
 
 CHUNK = 8
@@ -26,13 +27,15 @@ Answers = dict[str, npt.NDArray[Any]]
 class TextModel:
     """One artifact, loaded: tokenizer, engine and post-processing. It serves one call at a time.
 
-    `chunk` is the most texts that the engine gets at once; it never exceeds the artifact's `max_batch_size`.
+    `chunk` is the most texts that the engine gets at once; it never exceeds the artifact's `max_batch_size`. Whoever
+    wants to know what the time went to starts and stops `watch`.
     """
 
     def __init__(self, artifact: Artifact, tokenizer: Tokenizer, engine: Engine, chunk: int = CHUNK) -> None:
         self._artifact = artifact
         self._tokenizer = tokenizer
         self._engine = engine
+        self.watch = Watch()
         self._chunk = max(1, min(chunk, artifact.max_batch_size))
         self._labels = np.array([label.encode() for label in artifact.labels], dtype=np.object_)
 
@@ -44,6 +47,7 @@ class TextModel:
 
     def tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
         """One encoding per text, cut to the artifact's `max_tokens`; errors are the tokenizer's."""
+        self.watch.enter(PRE)
         return self._tokenizer.tokenize(texts, pairs, offsets=self._artifact.task == "token-classification")
 
     def answer(self, texts: Sequence[str], encodings: Sequence[Encoding]) -> Answers:
@@ -71,7 +75,7 @@ class TextModel:
     def _classify(self, encodings: Sequence[Encoding]) -> Answers:
         scores = np.empty((len(encodings), max(len(self._labels), 1)), dtype=np.float32)
         for rows in self._chunks(encodings):
-            logits = self._engine.run(self._pad(encodings, rows))
+            logits = self._run(encodings, rows)
             scores[rows] = postprocess.classify(logits, self._artifact.activation, len(self._labels))
         best = scores.argmax(axis=-1)
         return {
@@ -85,7 +89,7 @@ class TextModel:
         embeddings = np.empty((len(encodings), self._artifact.dimensions), dtype=np.float32)
         for rows in self._chunks(encodings):
             lengths = np.array([max(len(encodings[row]), 1) for row in rows])
-            hidden = self._engine.run(self._pad(encodings, rows))
+            hidden = self._run(encodings, rows)
             mask = (np.arange(hidden.shape[1]) < lengths[:, None]).astype(np.int64)
             embeddings[rows] = postprocess.pool(hidden, mask, pooling)
         return embeddings
@@ -93,7 +97,7 @@ class TextModel:
     def _entities(self, texts: Sequence[str], encodings: Sequence[Encoding]) -> npt.NDArray[np.object_]:
         found = np.empty((len(encodings), 1), dtype=np.object_)
         for rows in self._chunks(encodings):
-            logits = self._engine.run(self._pad(encodings, rows))
+            logits = self._run(encodings, rows)
             for row, tokens in zip(rows, logits, strict=True):
                 encoding = encodings[row]
                 spans = postprocess.entities(
@@ -109,5 +113,11 @@ class TextModel:
     def _chunks(self, encodings: Sequence[Encoding]) -> list[npt.NDArray[np.intp]]:
         return list(like_length([len(encoding) for encoding in encodings], self._chunk))
 
-    def _pad(self, encodings: Sequence[Encoding], rows: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[np.int64]]:
-        return self._tokenizer.pad([encodings[row] for row in rows])
+    def _run(self, encodings: Sequence[Encoding], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """The engine's output for one chunk."""
+        self.watch.enter(PRE)
+        feeds = self._tokenizer.pad([encodings[row] for row in rows])
+        self.watch.enter(COMPUTE)
+        output = self._engine.run(feeds)
+        self.watch.enter(POST)
+        return output

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tokenizers import Encoding
 
-from tapchanger_serving.backends.batch import Refusal, Texts, answer_each, read_texts, where
+from tapchanger_serving.backends.batch import Answered, Refusal, Texts, answer_each, read_texts, where
 from tapchanger_serving.engines.answers import Answers
 
 
@@ -31,9 +31,9 @@ class Echo:
         return {"seen": np.array([[str(encoding)] for encoding in encodings], dtype=np.object_)}
 
 
-def seen(answer: Answers | Refusal) -> list[str]:
-    assert not isinstance(answer, Refusal)
-    return [str(row[0]) for row in answer["seen"]]
+def seen(answer: Answered) -> list[str]:
+    assert not isinstance(answer.outcome, Refusal)
+    return [str(row[0]) for row in answer.outcome["seen"]]
 
 
 def test_all_texts_of_a_batch_are_tokenized_in_one_call() -> None:
@@ -49,22 +49,27 @@ def test_pairs_and_single_texts_share_a_batch_and_keep_their_places() -> None:
     assert [seen(answer) for answer in answers] == [["a"], ["b+B", "c+C"], ["d"]]
 
 
+def test_each_request_knows_its_number_of_tokens() -> None:
+    requests = [Texts(("abc", "de")), Texts(("f",), ("gh",)), Texts(("poison",))]
+    assert [answer.tokens for answer in answer_each(Echo(), requests, [].append)] == [5, 4, 0]
+
+
 @pytest.mark.parametrize("bad", ["poison", "crash"])
 def test_a_bad_text_fails_alone(bad: str) -> None:
     failures: list[BaseException] = []
     answers = answer_each(Echo(), [Texts(("a",)), Texts((bad,)), Texts(("c",))], failures.append)
     assert seen(answers[0]) == ["a"]
     assert seen(answers[2]) == ["c"]
-    assert isinstance(answers[1], Refusal)
-    assert not answers[1].client
+    assert isinstance(answers[1].outcome, Refusal)
+    assert not answers[1].outcome.client
     assert len(failures) == 1
 
 
 def test_neither_refusals_nor_logs_quote_an_error_that_could_quote_the_text() -> None:
     failures: list[BaseException] = []
     (answer,) = answer_each(Echo(), [Texts(("poison",))], failures.append)
-    assert isinstance(answer, Refusal)
-    assert "private" not in answer.message
+    assert isinstance(answer.outcome, Refusal)
+    assert "private" not in answer.outcome.message
     assert "private" not in where(failures[0])
     assert where(failures[0]).startswith("ValueError in tokenize:")
 
