@@ -16,12 +16,24 @@ class LatencyCount(Message):
     bad: int
 
 
+class Interval(Message):
+    """Seconds between which a quantile lies with 95 %, whatever the distribution; None where there are too few requests
+    for a bound on that side.
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+
 class Quantiles(Message):
-    """Latency quantiles in seconds; None where nothing was seen."""
+    """Latency quantiles in seconds, each with its interval; None where nothing was seen."""
 
     p50: float | None = None
     p90: float | None = None
     p99: float | None = None
+    p50_interval: Interval | None = None
+    p90_interval: Interval | None = None
+    p99_interval: Interval | None = None
 
 
 class Exemplar(Message):
@@ -33,11 +45,53 @@ class Exemplar(Message):
 
 
 class Stages(Message):
-    """Mean seconds per request in Triton's queue and engine, from the server spans seen; None where none were."""
+    """Mean seconds per request, of the requests whose server spans were seen (`spans`, a sample); None where none were.
+
+    `queue` goes from the router's receipt of the request to the beginning of the work, so it holds the way to the server.
+    `pre` is reading, tokenizing and padding, `compute` the engine's work, `post` the making of answers; they are those of
+    the whole batch, since every request of it waits for all of it. `network` is what neither accounts for of what the
+    user waited (`seconds`): the way back and the client's reading; both are over the `joined` requests, those whose
+    router's span was seen too. `tokens` and `batch` (texts) are means; None where no server told them.
+    """
 
     queue: float | None = None
     compute: float | None = None
     spans: int = 0
+    pre: float | None = None
+    post: float | None = None
+    network: float | None = None
+    seconds: float | None = None
+    joined: int = 0
+    tokens: float | None = None
+    batch: float | None = None
+
+
+class SlowStages(Message):
+    """The stages of the requests that took longer than `threshold` seconds and did not fail."""
+
+    threshold: float
+    stages: Stages
+
+
+class LengthCount(Message):
+    """Requests of at most `up_to` tokens and more than half of that: how many of the joined ones did not fail, and their
+    mean `seconds` from request to answer.
+    """
+
+    up_to: int
+    requests: int
+    seconds: float
+
+
+class NodeCount(Message):
+    """Requests that servers on one node answered, of the joined ones: how many, those that failed by the server's fault,
+    and the mean `seconds` from request to answer.
+    """
+
+    node: str
+    requests: int
+    failed: int
+    seconds: float
 
 
 class Scores(Message):
@@ -55,6 +109,9 @@ class RevisionWindow(Message):
     UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS). `codes` counts
     failures by code (`grpc/13`, `http/503`). A client's own mistakes (HTTP 4xx, INVALID_ARGUMENT) are not bad. `feedback`
     counts scores at the time at which they came, in steps of ten seconds.
+
+    `stages` says where the time of all requests went, `slow` that of the slow ones, for each threshold asked about that
+    some request exceeded while it was watched. `lengths` and `nodes` split the requests by tokens and by node.
     """
 
     revision: str
@@ -64,6 +121,9 @@ class RevisionWindow(Message):
     over: tuple[LatencyCount, ...] = ()
     latency: Quantiles = Quantiles()
     stages: Stages = Stages()
+    slow: tuple[SlowStages, ...] = ()
+    lengths: tuple[LengthCount, ...] = ()
+    nodes: tuple[NodeCount, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     feedback: Scores = Scores()
     first_seen: float | None = None

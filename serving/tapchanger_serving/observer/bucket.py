@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tapchanger_serving.observer import sketch
+from tapchanger_serving.observer.breakdown import Breakdown, Stage
 from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.sketch import Sketch
 
@@ -21,14 +22,6 @@ class Request(NamedTuple):
     seconds: float
     outcome: Outcome
     trace_id: bytes
-
-
-class Stage(NamedTuple):
-    """Seconds that one request spent in Triton's queue and engine; `end` is Unix seconds."""
-
-    end: float
-    queue: float
-    compute: float
 
 
 class Kept(NamedTuple):
@@ -60,7 +53,8 @@ class Bucket:
     """Counts of one span of time.
 
     `good` and `failed` are latency sketches of the requests that did not fail and of those that did. `over` counts the
-    good ones over thresholds exactly, from the first request of the bucket on; other thresholds come from the sketch.
+    good ones over thresholds exactly, from the first request of the bucket on; other thresholds come from the sketch. `parts`
+    is there once a server has told something.
     """
 
     requests: int = 0
@@ -73,9 +67,7 @@ class Bucket:
     first: float | None = None
     last: float | None = None
     first_failed: float | None = None
-    queue: float = 0.0
-    compute: float = 0.0
-    stages: int = 0
+    parts: Breakdown | None = None
 
     @classmethod
     def watching(cls, thresholds: tuple[float, ...]) -> Bucket:
@@ -114,10 +106,16 @@ class Bucket:
         sketch.add(self.failed, request.seconds)
 
     def add_stage(self, stage: Stage) -> None:
-        """Count what Triton says of one request."""
-        self.queue += stage.queue
-        self.compute += stage.compute
-        self.stages += 1
+        """Count what a server says of one request."""
+        if self.parts is None:
+            self.parts = Breakdown()
+        self.parts.every.add(stage)
+
+    def join(self, stage: Stage, seconds: float, *, failed: bool) -> None:
+        """Count what the router says of a request whose `stage` was added: how long it took and whether it failed."""
+        if self.parts is None:
+            self.parts = Breakdown()
+        self.parts.join(stage, seconds, failed=failed, thresholds=tuple(self.over))
 
     def over_threshold(self, threshold: float) -> Over:
         """Good requests over `threshold`: exact where it was watched, else from the sketch (the time to the bucket)."""
@@ -144,6 +142,7 @@ class Bucket:
         self.first = earlier(self.first, other.first)
         self.last = other.last if self.last is None or (other.last or 0.0) > self.last else self.last
         self.first_failed = earlier(self.first_failed, other.first_failed)
-        self.queue += other.queue
-        self.compute += other.compute
-        self.stages += other.stages
+        if other.parts is not None:
+            if self.parts is None:
+                self.parts = Breakdown()
+            self.parts.absorb(other.parts)

@@ -41,7 +41,7 @@ class Desk:
                 )
         counted = 0
         for item in items:
-            if self._seen.first_time(f"{item.namespace}/{item.deployment}/".encode(), item.id.encode()):
+            if self._seen.first_time(f"{item.namespace}/{item.deployment}/{item.id}".encode()):
                 self._windows.add_score(_key(item), now, item.score)
                 counted += 1
         return FeedbackAnswer(counted=counted, duplicates=len(items) - counted)

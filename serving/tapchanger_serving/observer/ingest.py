@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tapchanger_serving.contract import names
-from tapchanger_serving.observer.bucket import Request, Stage
+from tapchanger_serving.observer.breakdown import Stage
+from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.outcome import judge
 from tapchanger_serving.observer.seen import Seen
 from tapchanger_serving.observer.spans import (
@@ -17,6 +18,7 @@ from tapchanger_serving.observer.spans import (
     HTTP_STATUS,
     KIND_CLIENT,
     RESPONSE_FLAGS,
+    TRITON_MODEL,
     Span,
 )
 from tapchanger_serving.observer.stages import Pairing
@@ -26,6 +28,8 @@ FUTURE_SECONDS: Final = 5.0
 """A span that ended later than this from now comes from a clock that is ahead: it is counted as ending now."""
 LONGEST_NAME: Final = 253
 """Kubernetes names are no longer."""
+MOST_WAITING: Final = 10_000
+"""Requests of which a server has told and no router yet; the oldest are forgotten."""
 _NANO: Final = 1e9
 
 
@@ -52,7 +56,7 @@ class Account:
     received: Counter[str] = field(default_factory=Counter)
     ignored: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(transport, reason): `foreign` (no span of ours), `upstream` (not the edge), `no_revision` (the router had no
-    route for it), `part` (one of Triton's spans that carries no time of its own), `duplicate`."""
+    route for it), `part` (one of a server's spans that carries no time of its own), `duplicate`."""
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(transport, reason): `late`, `malformed`."""
     payloads_refused: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -70,6 +74,7 @@ class Ingest:
         self._clock = clock
         self._seen = Seen(remembered_spans)
         self._stages = Pairing()
+        self._waiting: OrderedDict[bytes, tuple[Key, Stage]] = OrderedDict()
 
     def take(self, spans: Iterable[Span], transport: str) -> Result:
         """Count all spans of one payload."""
@@ -108,8 +113,6 @@ class Ingest:
             return "no_revision"
         key = _key(attributes)
         end = self._end(span, now)
-        if not self._seen.first_time(span.trace_id, span.span_id):
-            return "duplicate"
         try:
             outcome = judge(
                 attributes.get(HTTP_STATUS, ""),
@@ -120,19 +123,43 @@ class Ingest:
         except ValueError as error:
             raise RefusedError("malformed", str(error)) from None
         seconds = (span.end - span.start) / _NANO
+        identity = span.trace_id + span.span_id
+        if span.span_id and not self._seen.first_time(identity, -1 - seconds if outcome.failed else seconds):
+            return "duplicate"
         self._windows.add(key, Request(end, seconds, outcome, span.trace_id))
+        if self._waiting:
+            waiting = self._waiting.pop(identity, None)
+            if waiting is not None:
+                self._windows.join(*waiting, seconds, failed=outcome.failed)
         return None
 
     def _stage(self, span: Span, now: float) -> str | None:
         key = _key(span.attributes)
         end = self._end(span, now)
-        if not self._seen.first_time(span.trace_id, span.span_id):
+        if span.span_id and not self._seen.first_time(span.trace_id + span.span_id):
             return "duplicate"
-        stage = self._stages.offer(span)
+        try:
+            stage = self._stages.offer(span)
+        except ValueError as error:
+            raise RefusedError("malformed", str(error)) from None
         if stage is None:
             return "part"
-        self._windows.add_stage(key, Stage(min(stage.end, end), stage.queue, stage.compute))
+        if stage.end > end:
+            stage = stage._replace(end=end)
+        self._windows.add_stage(key, stage)
+        if span.parent_id and TRITON_MODEL in span.attributes:
+            self._meet(key, stage, span.trace_id + span.parent_id)
         return None
+
+    def _meet(self, key: Key, stage: Stage, request: bytes) -> None:
+        """Join a server's span with its parent, the router's, or keep it until that comes."""
+        told = self._seen.recall(request)
+        if told is not None:
+            self._windows.join(key, stage, -1 - told if told < 0 else told, failed=told < 0)
+            return
+        self._waiting[request] = (key, stage)
+        if len(self._waiting) > MOST_WAITING:
+            self._waiting.popitem(last=False)
 
     def _end(self, span: Span, now: float) -> float:
         if not 0 < span.start <= span.end:

@@ -30,24 +30,28 @@ class WindowsCollector(Collector):
         duration = HistogramMetricFamily(
             "tapchanger_request_duration_seconds", "Time from request to answer, at the router.", labels=REVISION
         )
-        queue = CounterMetricFamily(
-            "tapchanger_server_queue_seconds", "Time that requests waited in Triton's queue, in sum.", labels=REVISION
-        )
-        compute = CounterMetricFamily(
-            "tapchanger_server_compute_seconds", "Time that requests spent in the engine, in sum.", labels=REVISION
-        )
+        parts = {
+            name: CounterMetricFamily(f"tapchanger_server_{name}_seconds", text, labels=REVISION)
+            for name, text in (
+                ("queue", "Time that requests waited for a server, in sum."),
+                ("preprocess", "Time that requests spent on tokenizing and padding, in sum."),
+                ("compute", "Time that requests spent in the engine, in sum."),
+                ("postprocess", "Time that requests spent on turning outputs into answers, in sum."),
+            )
+        }
         stages = CounterMetricFamily(
-            "tapchanger_server_requests", "Requests whose time in Triton is known, from its spans.", labels=REVISION
+            "tapchanger_server_requests", "Requests whose time in the server is known, from its spans.", labels=REVISION
         )
         for key, series in self._windows.series():
             totals = series.totals
             for code, count in totals.codes.items():
                 requests.add_metric([*key, code], count)
             duration.add_metric(list(key), _cumulated(totals), totals.seconds)
-            queue.add_metric(list(key), totals.queue)
-            compute.add_metric(list(key), totals.compute)
+            spent = (totals.queue, totals.pre, totals.compute, totals.post)
+            for family, seconds in zip(parts.values(), spent, strict=True):
+                family.add_metric(list(key), seconds)
             stages.add_metric(list(key), totals.stages)
-        yield from (requests, duration, queue, compute, stages)
+        yield from (requests, duration, *parts.values(), stages)
 
 
 def _cumulated(totals: Totals) -> list[tuple[str, float]]:

@@ -8,32 +8,32 @@ from typing import Final, NamedTuple
 STEP: Final = 10
 
 
-class Sums(NamedTuple):
+class Tally(NamedTuple):
     """Number of scores, their sum and the sum of their squares."""
 
     number: int = 0
     total: float = 0.0
     squares: float = 0.0
 
-    def plus(self, other: Sums) -> Sums:
+    def plus(self, other: Tally) -> Tally:
         """Both together."""
-        return Sums(self.number + other.number, self.total + other.total, self.squares + other.squares)
+        return Tally(self.number + other.number, self.total + other.total, self.squares + other.squares)
 
 
 @dataclass(slots=True)
 class Scores:
-    """Sums by the start of their step (Unix seconds, a multiple of :data:`STEP`)."""
+    """Tallies by the start of their step (Unix seconds, a multiple of :data:`STEP`)."""
 
-    steps: dict[int, Sums] = field(default_factory=dict)
+    steps: dict[int, Tally] = field(default_factory=dict)
 
     def add(self, at: float, score: float) -> None:
         """Count a score (0 to 1) that came at `at`."""
         start = int(at) - int(at) % STEP
-        self.steps[start] = self.steps.get(start, Sums()).plus(Sums(1, score, score * score))
+        self.steps[start] = self.steps.get(start, Tally()).plus(Tally(1, score, score * score))
 
-    def window(self, since: float, until: float) -> Sums:
+    def window(self, since: float, until: float) -> Tally:
         """All that came from `since` to `until`, both rounded outwards to whole steps."""
-        found = Sums()
+        found = Tally()
         for start, sums in self.steps.items():
             if start + STEP > since and start < until:
                 found = found.plus(sums)

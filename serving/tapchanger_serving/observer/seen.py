@@ -1,24 +1,29 @@
-"""Which spans were counted already: senders repeat a payload whose answer they missed."""
+"""Which spans were counted already, since senders repeat a payload whose answer they missed, and how requests went."""
 
 from __future__ import annotations
 
 
 class Seen:
-    """Remembers at least the last `limit` and at most the last 2 × `limit` spans (about 150 bytes each)."""
+    """Remembers at least the last `limit` and at most the last 2 × `limit` spans (about 180 bytes each)."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._young: set[bytes] = set()
-        self._old: set[bytes] = set()
+        self._young: dict[bytes, float | None] = {}
+        self._old: dict[bytes, float | None] = {}
 
-    def first_time(self, trace_id: bytes, span_id: bytes) -> bool:
-        """False for a span that is remembered. One without ids can't be told from another and is always new."""
-        if not span_id:
-            return True
-        key = trace_id + span_id
-        if key in self._young or key in self._old:
+    def first_time(self, identity: bytes, told: float | None = None) -> bool:
+        """False for a span that is remembered; a new one is, with what it `told`.
+
+        `identity` is the trace's id and then the span's.
+        """
+        if identity in self._young or identity in self._old:
             return False
-        self._young.add(key)
+        self._young[identity] = told
         if len(self._young) >= self._limit:
-            self._old, self._young = self._young, set()
+            self._old, self._young = self._young, {}
         return True
+
+    def recall(self, identity: bytes) -> float | None:
+        """What a span told; None where it told nothing or isn't remembered."""
+        told = self._young.get(identity)
+        return self._old.get(identity) if told is None else told

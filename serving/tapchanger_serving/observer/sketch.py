@@ -50,18 +50,24 @@ def merge(into: Sketch, other: Sketch) -> None:
         into[bucket] = into.get(bucket, 0) + count
 
 
+def ranked(sketch: Sketch, ranks: list[int]) -> list[float]:
+    """The elements of some ranks (from 0, each less than the size) of the sorted sample, each within :data:`ERROR`."""
+    order = sorted(range(len(ranks)), key=ranks.__getitem__)
+    found = [0.0] * len(ranks)
+    buckets = iter(sorted(sketch))
+    bucket, seen = 0, 0
+    for place in order:
+        while seen <= ranks[place]:
+            bucket = next(buckets)
+            seen += sketch[bucket]
+        found[place] = value(bucket)
+    return found
+
+
 def quantile(sketch: Sketch, q: float) -> float | None:
     """The element of rank ⌊q·(n - 1)⌋ (from 0) of the sorted sample, within :data:`ERROR`; None for no sample."""
     total = sum(sketch.values())
-    if not total:
-        return None
-    rank = int(q * (total - 1))
-    seen = 0
-    for bucket in sorted(sketch):
-        seen += sketch[bucket]
-        if seen > rank:
-            return value(bucket)
-    raise AssertionError("a sketch's counts add up to its total")
+    return ranked(sketch, [int(q * (total - 1))])[0] if total else None
 
 
 def count_over(sketch: Sketch, threshold: float) -> int:

@@ -1,8 +1,8 @@
 """The windows in a file, so that a restart in the middle of a canary forgets nothing.
 
-Version 1 is JSON: `{"version": 1, "deployments": [{"namespace", "deployment", "thresholds", "revisions": [{"revision",
+Version 2 is JSON: `{"version": 2, "deployments": [{"namespace", "deployment", "thresholds", "revisions": [{"revision",
 "scores": [[start, …]], "minutes": [{"start", "step", "buckets": [[start, …]]}]}]}]}`. A minute that did not change since
-the last snapshot is not encoded again.
+the last snapshot is not encoded again. Version 1, which had the sums of queue and compute only, is read as well.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
+from tapchanger_serving.observer.breakdown import Breakdown, Length, Node, Sums
 from tapchanger_serving.observer.bucket import Bucket, Kept, Over
-from tapchanger_serving.observer.scores import Sums
+from tapchanger_serving.observer.scores import Tally
 from tapchanger_serving.observer.windows import COARSE, FINE, Minute, Series, Windows
 
-VERSION: Final = 1
+VERSION: Final = 2
+READ: Final = (1, VERSION)
+_KINDS: Final = tuple(type(value) for value in astuple(Sums()))
 _FAULTS: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError)
 
 
@@ -62,9 +66,16 @@ def _bucket(bucket: Bucket) -> list[Any]:
         bucket.first,
         bucket.last,
         bucket.first_failed,
-        bucket.queue,
-        bucket.compute,
-        bucket.stages,
+        None if bucket.parts is None else _parts(bucket.parts),
+    ]
+
+
+def _parts(parts: Breakdown) -> list[Any]:
+    return [
+        astuple(parts.every),
+        [[threshold, *astuple(sums)] for threshold, sums in parts.slow.items()],
+        [[kind, *length] for kind, length in parts.lengths.items()],
+        [[name, *node] for name, node in parts.nodes.items()],
     ]
 
 
@@ -78,13 +89,13 @@ def decode(text: str, windows: Windows) -> None:
         version = state["version"]
     except _FAULTS as error:
         raise SnapshotError(f"not a snapshot ({error!r})") from None
-    if version != VERSION:
+    if version not in READ:
         raise SnapshotError(f"version {version!r}, expected {VERSION}")
     try:
         for deployment in state["deployments"]:
             _load(deployment, windows)
     except _FAULTS as error:
-        raise SnapshotError(f"not a snapshot of version {VERSION} ({error!r})") from None
+        raise SnapshotError(f"not a snapshot of version {version} ({error!r})") from None
 
 
 def _load(state: dict[str, Any], windows: Windows) -> None:
@@ -94,7 +105,7 @@ def _load(state: dict[str, Any], windows: Windows) -> None:
     for revision in state["revisions"]:
         series = deployment.revisions[str(revision["revision"])] = Series()
         for start, count, total, squares in revision.get("scores", []):
-            series.scores.steps[int(start)] = Sums(int(count), float(total), float(squares))
+            series.scores.steps[int(start)] = Tally(int(count), float(total), float(squares))
         for minute in revision["minutes"]:
             if minute["step"] not in (FINE, COARSE):
                 raise ValueError(f"step {minute['step']!r}")
@@ -103,7 +114,7 @@ def _load(state: dict[str, Any], windows: Windows) -> None:
 
 
 def _unbucket(row: list[Any]) -> Bucket:
-    requests, unavailable, good, failed, codes, over, worst, first, last, first_failed, queue, compute, stages = row
+    requests, unavailable, good, failed, codes, over, worst, first, last, first_failed, *parts = row
     return Bucket(
         requests=int(requests),
         unavailable=int(unavailable),
@@ -118,10 +129,28 @@ def _unbucket(row: list[Any]) -> Bucket:
         first=_time(first),
         last=_time(last),
         first_failed=_time(first_failed),
-        queue=float(queue),
-        compute=float(compute),
-        stages=int(stages),
+        parts=_unparts(*parts),
     )
+
+
+def _unparts(told: Any, *older: Any) -> Breakdown | None:
+    """What :func:`_parts` wrote; version 1 had three figures in its place."""
+    if older:
+        compute, spans = older
+        return Breakdown(Sums(spans=int(spans), queue=float(told), compute=float(compute))) if spans else None
+    if told is None:
+        return None
+    every, slow, lengths, nodes = told
+    return Breakdown(
+        _sums(every),
+        {float(threshold): _sums(sums) for threshold, *sums in slow},
+        {int(kind): Length(int(requests), float(seconds)) for kind, requests, seconds in lengths},
+        {str(name): Node(int(requests), int(failed), float(seconds)) for name, requests, failed, seconds in nodes},
+    )
+
+
+def _sums(row: list[Any]) -> Sums:
+    return Sums(*(kind(value) for kind, value in zip(_KINDS, row, strict=True)))
 
 
 def _time(value: Any) -> float | None:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from tapchanger_serving.observer.bucket import Bucket, Request, Stage
-from tapchanger_serving.observer.scores import Scores, Sums
+from tapchanger_serving.observer.breakdown import Stage
+from tapchanger_serving.observer.bucket import Bucket, Request
+from tapchanger_serving.observer.scores import Scores, Tally
 from tapchanger_serving.observer.totals import Totals
 
 MINUTE: Final = 60
@@ -136,7 +137,7 @@ class Windows:
         series.totals.add(request)
 
     def add_stage(self, key: Key, stage: Stage) -> None:
-        """Count a request's time in Triton."""
+        """Count what a server says of a request."""
         deployment = self.entry(key.namespace, key.deployment)
         series = self._series(deployment, key.revision)
         self._bucket(series, stage.end, deployment.thresholds).add_stage(stage)
@@ -151,11 +152,17 @@ class Windows:
         """Count a user's score (0 to 1) that came at `at`, for a revision that is known."""
         self.deployments[key.namespace, key.deployment].revisions[key.revision].scores.add(at, score)
 
-    def scores(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Sums]:
+    def scores(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Tally]:
         """The scores that came from `since` to `until`, of each revision that had any."""
         entry = self.deployments.get((namespace, deployment))
         found = {name: series.scores.window(since, until) for name, series in entry.revisions.items()} if entry else {}
         return {name: sums for name, sums in found.items() if sums.number}
+
+    def join(self, key: Key, stage: Stage, seconds: float, *, failed: bool) -> None:
+        """Count what the router says of a request whose `stage` was counted: how long it took and whether it failed."""
+        deployment = self.entry(key.namespace, key.deployment)
+        series = self._series(deployment, key.revision)
+        self._bucket(series, stage.end, deployment.thresholds).join(stage, seconds, failed=failed)
 
     def watch(self, namespace: str, deployment: str, thresholds: tuple[float, ...]) -> None:
         """Count these thresholds (seconds) exactly from now on; the ones asked for longest ago make room."""
@@ -170,7 +177,7 @@ class Windows:
         if entry is None:
             return {}
         found = {name: series.window(since, until) for name, series in entry.revisions.items()}
-        return {name: bucket for name, bucket in sorted(found.items()) if bucket.requests or bucket.stages}
+        return {name: bucket for name, bucket in sorted(found.items()) if bucket.requests or bucket.parts}
 
     def series(self) -> Iterator[tuple[Key, Series]]:
         """Every revision that is remembered."""

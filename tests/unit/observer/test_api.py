@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 from multidict import MultiDict
 
-from tapchanger_serving.contract.windows import LatencyCount, Windows
+from tapchanger_serving.contract.windows import LatencyCount, LengthCount, NodeCount, Windows
 from tapchanger_serving.observer import api, metrics
-from tapchanger_serving.observer.bucket import Request, Stage
+from tapchanger_serving.observer.breakdown import Stage
+from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.ingest import Account
 from tapchanger_serving.observer.outcome import Outcome, judge
 from tapchanger_serving.observer.windows import Key
@@ -27,7 +28,11 @@ def store() -> Store:
     made.add(Key("default", "moderation", "r1"), Request(NOW - 9.75, 0.2, good, b"a" * 16))
     made.add(Key("default", "moderation", "r1"), Request(NOW - 20.5, 0.051, good, b"b" * 16))
     made.add(Key("default", "moderation", "r1"), Request(NOW - 5.25, 0.001, bad, b"c" * 16))
-    made.add_stage(Key("default", "moderation", "r1"), Stage(NOW - 9, 0.001, 0.015))
+    key, quick = Key("default", "moderation", "r1"), Stage(NOW - 9, 0.001, 0.015)
+    slow = Stage(NOW - 9.8, 0.01, 0.15, pre=0.02, post=0.01, tokens=200, rows=2, node="node-a")
+    for stage in (quick, slow):
+        made.add_stage(key, stage)
+    made.join(key, slow, 0.2, failed=False)
     return made
 
 
@@ -41,7 +46,9 @@ def test_the_answer_is_the_contract_s(store: Store) -> None:
     assert canary.over == (LatencyCount(threshold=0.05, bad=3), LatencyCount(threshold=0.1, bad=2))
     assert canary.latency.p50 == pytest.approx(0.02, rel=0.01)
     assert canary.latency.p99 == pytest.approx(0.051, rel=0.01)
-    assert (canary.stages.queue, canary.stages.compute, canary.stages.spans) == (0.001, 0.015, 1)
+    stages = canary.stages
+    assert (stages.queue, stages.spans, stages.joined) == (0.0055, 2, 1)
+    assert stages.compute == pytest.approx(0.0825)
     assert (canary.first_seen, canary.last_seen) == (NOW - 40, NOW - 5.25)
     worst = [(one.trace_id, one.seconds, one.code) for one in canary.exemplars[:3]]
     assert worst == [
@@ -49,6 +56,27 @@ def test_the_answer_is_the_contract_s(store: Store) -> None:
         ("61" * 16, 0.2, None),
         ("62" * 16, 0.051, None),
     ]
+
+
+def test_the_slow_requests_say_where_their_time_went(store: Store) -> None:
+    query = MultiDict([*WHO, ("latency", "0.05"), ("latency", "0.1")])
+    canary = api.answer(store, query, NOW).revisions[1]
+    (slow,) = canary.slow
+    stages = slow.stages
+    assert (slow.threshold, stages.spans, stages.joined, stages.batch, stages.tokens) == (0.05, 1, 1, 2, 200)
+    assert (stages.queue, stages.pre, stages.compute, stages.post) == (0.01, 0.02, 0.15, 0.01)
+    assert stages.network == pytest.approx(0.01)
+    assert canary.lengths == (LengthCount(up_to=256, requests=1, seconds=0.2),)
+    assert canary.nodes == (NodeCount(node="node-a", requests=1, failed=0, seconds=0.2),)
+
+
+def test_quantiles_come_with_the_interval_that_holds_them(store: Store) -> None:
+    latency = api.answer(store, MultiDict([*WHO, ("latency", "0.05")]), NOW).revisions[1].latency
+    assert latency.p50_interval
+    assert latency.p99_interval
+    assert latency.p50_interval.low == pytest.approx(0.02, rel=0.021)
+    assert latency.p50_interval.high == pytest.approx(0.051, rel=0.021)
+    assert latency.p99_interval.high is None
 
 
 def test_the_first_bad_request_is_over_a_threshold_or_failed(store: Store) -> None:
@@ -116,8 +144,10 @@ def test_metrics_count_every_request_once(store: Store) -> None:
     assert value("tapchanger_request_duration_seconds_bucket", **canary, le="+Inf") == 12
     assert value("tapchanger_request_duration_seconds_count", **canary) == 12
     assert value("tapchanger_request_duration_seconds_sum", **canary) == pytest.approx(3.412)
-    assert value("tapchanger_server_compute_seconds_total", **canary) == 0.015
-    assert value("tapchanger_server_requests_total", **canary) == 1
+    assert value("tapchanger_server_compute_seconds_total", **canary) == pytest.approx(0.165)
+    assert value("tapchanger_server_preprocess_seconds_total", **canary) == 0.02
+    assert value("tapchanger_server_postprocess_seconds_total", **canary) == 0.01
+    assert value("tapchanger_server_requests_total", **canary) == 2
     assert value("tapchanger_observer_spans_refused_total", transport="grpc", reason="late") == 2
     assert value("tapchanger_observer_buckets") == store.bucket_count()
 

@@ -17,7 +17,7 @@ from tapchanger_serving.observer import api, snapshot
 from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.feedback import Desk, FeedbackError, UnknownRevisionError
 from tapchanger_serving.observer.outcome import Outcome
-from tapchanger_serving.observer.scores import STEP, Sums
+from tapchanger_serving.observer.scores import STEP, Tally
 from tapchanger_serving.observer.scores import Scores as Steps
 from tapchanger_serving.observer.windows import Key
 from tapchanger_serving.observer.windows import Windows as Store
@@ -119,7 +119,7 @@ def test_adjoining_windows_count_each_score_exactly_once(scores: list[tuple[int,
     both = steps.window(begin, between).plus(steps.window(between, end))
     assert both.number == len(scores) == steps.window(begin, end).number
     assert both.total == pytest.approx(sum(value for _, value in scores))
-    assert steps.window(end, end + 100) == Sums()
+    assert steps.window(end, end + 100) == Tally()
 
 
 async def test_over_http_each_outcome_has_its_status(store: Store) -> None:

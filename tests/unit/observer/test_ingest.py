@@ -4,11 +4,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tapchanger_serving.observer import otlp_json
-from tapchanger_serving.observer.ingest import Ingest, Result
+from tapchanger_serving.observer.ingest import MOST_WAITING, Ingest, Result
 from tapchanger_serving.observer.spans import Span
 from tapchanger_serving.observer.stages import Pairing
 from tapchanger_serving.observer.windows import Limits, Windows
@@ -120,8 +121,10 @@ def test_triton_s_spans_become_stages_of_the_outermost_model() -> None:
     windows = Windows()
     taker = Ingest(windows, lambda: 1_795_500_130.0)
     assert taker.take(otlp_json.decode(TRITON), "http_json").refused == 0
-    found = windows.window("default", "m", 0, 1_795_500_130)["r1"]
-    assert found.stages == 3
+    parts = windows.window("default", "m", 0, 1_795_500_130)["r1"].parts
+    assert parts
+    found = parts.every
+    assert (found.spans, found.joined) == (3, 0)
     assert round(found.queue * 1e9) == (812198077 - 807055469) + (942466344 - 937351387) + (988287264 - 983163023)
     assert round(found.compute * 1e9) == (918815917 - 812198077) + (969274494 - 942466344) + (1051697320 - 988287264)
     assert taker.account.ignored == {("http_json", "part"): 8}
@@ -142,3 +145,77 @@ def test_halves_that_never_meet_are_bounded() -> None:
     for number in range(100):
         assert pairing.offer(compute._replace(parent_id=number.to_bytes(8, "big"))) is None
     assert len(pairing._computed) == 10
+
+
+def server_span(number: int = 0, *, ago: float = 1.01, took: float = 0.09, parent: int | None = None) -> Span:
+    """What a text model says of the request whose router's span is `number`: 20 ms of work after waiting."""
+    end = round((NOW - ago) * NANO)
+    start = round(end - took * NANO)
+    attributes = {
+        "tapchanger.component": "server",
+        "tapchanger.namespace": "default",
+        "tapchanger.deployment": "moderation",
+        "tapchanger.revision": "r1",
+        "triton.model_name": "moderation",
+        "tapchanger.preprocess.duration": "0.004",
+        "tapchanger.compute.duration": "0.015",
+        "tapchanger.postprocess.duration": "0.001",
+        "tapchanger.tokens": "130",
+        "tapchanger.batch": "3",
+        "k8s.node.name": "node-a",
+    }
+    trace, above = number.to_bytes(16, "big"), (number if parent is None else parent).to_bytes(8, "big")
+    own = (number + 2**32).to_bytes(8, "big")
+    return Span(trace, own, above, "moderation", 2, start, end, attributes, (("QUEUE_START", start),))
+
+
+@given(st.permutations([router_span(n, http__status_code=("200", "500")[n % 2]) for n in range(1, 7)]), st.randoms())
+def test_the_spans_of_a_request_meet_in_any_order(routers: list[Span], chance: random.Random) -> None:
+    spans = [*routers, *(server_span(number) for number in range(1, 5))]
+    chance.shuffle(spans)
+    taker, windows = ingest()
+    windows.watch("default", "moderation", (0.05, 0.5))
+    taker.take([*spans, *spans], "grpc")
+    parts = windows.window("default", "moderation", 0, NOW)["r1"].parts
+    assert parts
+    every = parts.every
+    assert (every.spans, every.joined, every.rows, every.tokens) == (4, 4, 12, 520)
+    assert [round(total / 4, 6) for total in (every.queue, every.pre, every.compute, every.post, every.network)] == [
+        0.07, 0.004, 0.015, 0.001, 0.01,
+    ]  # fmt: skip
+    assert {threshold: sums.spans for threshold, sums in parts.slow.items()} == {0.05: 2}
+    assert {kind: length.requests for kind, length in parts.lengths.items()} == {8: 2}
+    assert {name: (node.requests, node.failed) for name, node in parts.nodes.items()} == {"node-a": (4, 2)}
+
+
+def test_a_server_s_span_below_another_span_of_the_same_trace_is_not_joined() -> None:
+    taker, windows = ingest()
+    taker.take([router_span(1), server_span(1, parent=9)], "grpc")
+    parts = windows.window("default", "moderation", 0, NOW)["r1"].parts
+    assert parts
+    assert (parts.every.spans, parts.every.joined) == (1, 0)
+
+
+def test_servers_without_a_router_are_bounded() -> None:
+    taker, _ = ingest(remembered_spans=100_000)
+    taker.take((server_span(number) for number in range(1, MOST_WAITING + 50)), "grpc")
+    assert len(taker._waiting) == MOST_WAITING
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("tapchanger.compute.duration", "fast"),
+        ("tapchanger.preprocess.duration", "-1"),
+        ("tapchanger.postprocess.duration", "nan"),
+        ("tapchanger.tokens", "many"),
+        ("tapchanger.batch", "-3"),
+    ],
+)
+def test_a_figure_that_is_none_is_refused_by_name(attribute: str, value: str) -> None:
+    taker, windows = ingest()
+    bad = server_span(1)
+    result = taker.take([bad._replace(attributes={**bad.attributes, attribute: value})], "grpc")
+    assert result.refused == 1
+    assert attribute in result.why
+    assert not windows.window("default", "moderation", 0, NOW)

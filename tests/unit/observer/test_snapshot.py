@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapchanger_serving.observer import snapshot
-from tapchanger_serving.observer.bucket import Request, Stage
+from tapchanger_serving.observer.breakdown import Breakdown, Stage, Sums
+from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.main import load
 from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.settings import Settings
@@ -27,8 +28,13 @@ def any_windows(draw: st.DrawFn) -> Windows:
         failed = draw(st.booleans())
         seconds = draw(st.floats(min_value=1e-4, max_value=10))
         windows.add(key, Request(end, seconds, Outcome("grpc/13" if failed else "grpc/0", failed), b"t" * 16))
-        windows.add_stage(key, Stage(end, seconds / 3, seconds / 2))
         windows.add_score(key, end, draw(st.floats(min_value=0, max_value=1)))
+        if draw(st.booleans()):
+            tokens, node = draw(st.integers(min_value=0, max_value=600)), draw(st.sampled_from(["", "a", "b"]))
+            stage = Stage(end, seconds / 3, seconds / 2, seconds / 8, tokens=tokens, rows=tokens % 7, node=node)
+            windows.add_stage(key, stage)
+            if draw(st.booleans()):
+                windows.join(key, stage, seconds, failed=failed)
     if draw(st.booleans()):
         windows.tidy(START + 9_000)
     return windows
@@ -72,8 +78,8 @@ def test_what_is_written_after_a_snapshot_is_in_the_next(windows: Windows) -> No
         ("", "not a snapshot"),
         ("[]", "not a snapshot"),
         ("{}", "not a snapshot"),
-        ('{"version": 2, "deployments": []}', "version 2, expected 1"),
-        ('{"version": 1}', "not a snapshot of version 1"),
+        ('{"version": 3, "deployments": []}', "version 3, expected 2"),
+        ('{"version": 2}', "not a snapshot of version 2"),
         ('{"version": 1, "deployments": [{"namespace": "a"}]}', "not a snapshot of version 1"),
     ],
 )
@@ -120,7 +126,22 @@ def test_the_encoding_is_the_documented_one() -> None:
     windows.watch("a", "b", (0.05,))
     windows.add(Key("a", "b", "r1"), Request(START + 0.5, 0.1, Outcome("grpc/13", failed=True), b"x" * 16))
     state = json.loads("".join(snapshot.encode(windows)))
-    assert state["version"] == 1
+    assert state["version"] == 2
     assert state["deployments"][0]["thresholds"] == [0.05]
     minute = state["deployments"][0]["revisions"][0]["minutes"][0]
     assert (minute["start"], minute["step"], minute["buckets"][0][:3]) == (START - START % 60, 1, [START, 1, 1])
+
+
+def test_what_the_first_version_saved_is_read() -> None:
+    rows = [
+        [START, 1, 1, [], [[-114, 1]], {"grpc/13": 1}, [], [], START + 0.5, START + 0.5, START + 0.5, 0.01, 0.03, 2],
+        [START + 1, 1, 0, [[-114, 1]], [], {}, [], [], START + 1, START + 1, None, 0.0, 0.0, 0],
+    ]
+    minute = {"start": START - START % 60, "step": 1, "buckets": rows}
+    deployment = {"namespace": "a", "deployment": "b", "thresholds": [0.05]}
+    deployment["revisions"] = [{"revision": "r1", "minutes": [minute]}]  # type: ignore[assignment]
+    windows = Windows()
+    snapshot.decode(json.dumps({"version": 1, "deployments": [deployment]}), windows)
+    found = windows.window("a", "b", 0, START + 10)["r1"]
+    assert (found.requests, found.unavailable) == (2, 1)
+    assert found.parts == Breakdown(Sums(spans=2, queue=0.01, compute=0.03))

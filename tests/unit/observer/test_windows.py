@@ -5,7 +5,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapchanger_serving.observer.bucket import EXEMPLARS, Bucket, Request, Stage
+from tapchanger_serving.observer.breakdown import Stage
+from tapchanger_serving.observer.bucket import EXEMPLARS, Bucket, Request
 from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.windows import COARSE, MINUTE, Key, Limits, Windows
 
@@ -189,5 +190,7 @@ def test_stages_are_summed_where_no_request_was_seen() -> None:
     windows.add_stage(KEY, Stage(START, 0.01, 0.03))
     windows.add_stage(KEY, Stage(START + 70, 0.03, 0.05))
     found = windows.window(KEY.namespace, KEY.deployment, START, START + 100)[KEY.revision]
-    assert (found.requests, found.stages) == (0, 2)
-    assert (round(found.queue, 9), round(found.compute, 9)) == (0.04, 0.08)
+    assert found.parts
+    sums = found.parts.every
+    assert (found.requests, sums.spans) == (0, 2)
+    assert (round(sums.queue, 9), round(sums.compute, 9)) == (0.04, 0.08)
