@@ -184,6 +184,21 @@ class ObjectiveEvidence(StatusModel):
     threshold: float
 
 
+BlameStage = Literal[
+    "Queue", "Compute", "PreProcessing", "PostProcessing", "Network", "Errors", "Node", "Unknown"
+]  # fmt: skip
+
+
+class BlameStatus(StatusModel):
+    """What sets a failed revision apart from the stable one beside it."""
+
+    stage: BlameStage
+    objective: str
+    message: str
+    share: float = Field(default=0.0, description="How much of the difference to the stable revision it makes, 0 to 1.")
+    exemplars: list[str] = Field(default=[], description="Trace ids of real requests that show it.")
+
+
 class AnalysisStatus(StatusModel):
     """The last look at the canary, or at the stable revision after its promotion (`watching`).
 
@@ -198,6 +213,7 @@ class AnalysisStatus(StatusModel):
     requests: int = 0
     evidence: list[ObjectiveEvidence] = []
     exemplars: list[str] = Field(default=[], description="Trace ids of real slow or failed requests.")
+    blame: BlameStatus | None = None
     at: str
     state: FreeForm = {}
 
@@ -245,11 +261,18 @@ class Endpoints(StatusModel):
 
 
 class SloStatus(StatusModel):
-    """What users of the stable revision saw over `slo.window`."""
+    """What users of the stable revision saw over `slo.window`.
+
+    Each interval holds the true percentile with 95 %; `over 38ms` where there are too few requests for an upper bound.
+    """
 
     requests: int = 0
     p50: str | None = None
+    p50_interval: str | None = None
+    p90: str | None = None
+    p90_interval: str | None = None
     p99: str | None = None
+    p99_interval: str | None = None
     objectives: list[str] = []
 
 

@@ -22,6 +22,8 @@ from tapchanger_operator.decide.analysis import (
     Settings,
     analyse,
 )
+from tapchanger_operator.decide.blame import dominant
+from tapchanger_operator.decide.culprit import culprit_of, in_words
 from tapchanger_operator.decide.state import Judgement
 from tapchanger_serving.contract.windows import RevisionWindow, Windows
 
@@ -159,6 +161,11 @@ def _judged(
     whole = seen[0]
     window = window_of(whole, subject.revision) if whole else RevisionWindow(revision=subject.revision)
     message = verdict.message if silence is None else f"{verdict.message} ({silence})"
+    culprit = None
+    broken = next((objective for objective in wanted if objective.name == verdict.objective), None)
+    if whole and broken and verdict.result == "Fail":
+        culprit = culprit_of(broken, window, window_of(whole, subject.beside))
+        message = f"{message}; {in_words(culprit)}" if culprit else message
     record = AnalysisStatus(
         revision=subject.revision,
         watching=subject.watching,
@@ -168,6 +175,7 @@ def _judged(
         requests=window.requests,
         evidence=[_recorded(entry) for entry in verdict.evidence],
         exemplars=[exemplar.trace_id for exemplar in window.exemplars[:_EXEMPLARS]],
+        blame=culprit,
         at=timestamp(now),
         state=after.to_dict(),
     )
@@ -228,7 +236,8 @@ def slo_reason(spec: TransformerDeploymentSpec, window: RevisionWindow) -> tuple
         met = seen.rate <= objective.budget
         lines.append(f"{objective.name}: {100 * (1 - seen.rate):.3f}% of {seen.requests} requests")
         if not met:
-            missed.append(objective.name)
+            mostly = dominant(objective, window)
+            missed.append(f"{objective.name} ({mostly})" if mostly else objective.name)
     if missed:
         return "False", f"missed over the last {spec.slo.window}: {', '.join(missed)}", lines
     return "True", f"all objectives kept over the last {spec.slo.window} ({window.requests} requests)", lines

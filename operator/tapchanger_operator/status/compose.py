@@ -18,6 +18,7 @@ from tapchanger_operator.status import arms, routes
 from tapchanger_operator.status.conditions import condition, merged, truth
 from tapchanger_operator.status.sentences import canary_sentence, sentence, why_not_serving
 from tapchanger_operator.status.situation import Situation
+from tapchanger_serving.contract.windows import Interval
 
 
 def compose(situation: Situation) -> TransformerDeploymentStatus:
@@ -192,7 +193,11 @@ def _slo(situation: Situation) -> tuple[SloStatus | None, Condition]:
     slo = SloStatus(
         requests=window.requests,
         p50=_readable(window.latency.p50),
+        p50_interval=_readable_interval(window.latency.p50_interval),
+        p90=_readable(window.latency.p90),
+        p90_interval=_readable_interval(window.latency.p90_interval),
         p99=_readable(window.latency.p99),
+        p99_interval=_readable_interval(window.latency.p99_interval),
         objectives=lines,
     )
     return slo, condition(reasons.SLO_MET, status, REASON_BY_SLO[status], message)  # type: ignore[arg-type]
@@ -202,3 +207,13 @@ def _readable(value: float | None) -> str | None:
     if value is None:
         return None
     return f"{value:.3g}s" if value >= 1 else f"{value * 1000:.3g}ms"
+
+
+def _readable_interval(interval: Interval | None) -> str | None:
+    """`38ms–47ms`, or the one bound that is known."""
+    low, high = (_readable(bound) for bound in (interval.low, interval.high)) if interval else (None, None)
+    if low and high:
+        return f"{low}–{high}"
+    if low:
+        return f"over {low}"
+    return f"under {high}" if high else None

@@ -11,7 +11,7 @@ from tapchanger_operator.api.spec import Objective as ObjectiveSpec
 from tapchanger_operator.api.status import CanaryStatus, RevisionStatus, TransformerDeploymentStatus
 from tapchanger_operator.decide import judge
 from tapchanger_operator.decide.analysis import Counts, Objective
-from tapchanger_serving.contract.windows import Exemplar, LatencyCount, RevisionWindow, Windows
+from tapchanger_serving.contract.windows import Exemplar, LatencyCount, RevisionWindow, SlowStages, Stages, Windows
 from tests.support.samples import spec
 
 T0 = 1_700_000_000.0
@@ -127,6 +127,56 @@ def test_a_slow_canary_fails_with_traces_and_the_first_bad_request() -> None:
     assert len(found.record.exemplars) == 3
     assert "400 of 500 requests took longer than 50 ms" in found.judgement.message
     assert found.record.evidence[0].e_value <= 1e12, "a figure that JSON holds"
+
+
+def traced(revision: str, requests: int, compute: float, slow: int = 0) -> RevisionWindow:
+    told = {"queue": 0.002, "pre": 0.001, "post": 0.001, "network": 0.001, "spans": 40, "joined": 40, "batch": 1.0}
+    parts = Stages(compute=compute, seconds=0.005 + compute, **told)
+    seen = window(revision, requests, slow=slow)
+    return seen.model_copy(
+        update={"stages": parts, "slow": (SlowStages(threshold=0.05, stages=parts),) if slow else ()}
+    )
+
+
+SLOW_ENGINE = windows(traced(STABLE, 9500, 0.008, slow=10), traced(CANARY, 500, 0.412, slow=400))
+
+
+def test_a_failure_names_its_culprit_in_status_and_in_the_reason_with_traces() -> None:
+    found = judged(SLOW_ENGINE)
+    culprit = found.record.blame
+    assert culprit
+    assert (culprit.stage, culprit.objective, culprit.share) == ("Compute", "99% within 50ms", 1.0)
+    assert culprit.exemplars == found.record.exemplars
+    assert found.judgement.message == found.record.message
+    assert found.judgement.message.endswith(
+        "; compute took 412 ms in slow requests, stable's 8 ms: 100 % of the difference; "
+        f"for example trace {0:032x} and {1:032x}"
+    )
+
+
+def test_without_spans_of_servers_a_failure_says_that_it_is_not_known_where() -> None:
+    found = judged(BAD)
+    assert found.record.blame
+    assert found.record.blame.stage == "Unknown"
+    assert "where the time went is not known: no server has told of a slow request" in found.judgement.message
+
+
+def test_traces_show_the_kind_of_trouble_that_is_blamed() -> None:
+    failed = [Exemplar(trace_id=f"{n:032x}", seconds=0.01, code="grpc/13") for n in range(2)]
+    slow = [Exemplar(trace_id=f"{n:032x}", seconds=s) for n, s in ((7, 0.9), (8, 0.01))]
+    seen = SLOW_ENGINE.revisions[1].model_copy(update={"exemplars": (*failed, *slow)})
+    found = judged(windows(SLOW_ENGINE.revisions[0], seen))
+    assert found.record.blame
+    assert found.record.blame.exemplars == [f"{7:032x}"]
+
+
+def test_a_pass_blames_nothing() -> None:
+    assert judged(GOOD).record.blame is None
+
+
+def test_a_missed_objective_of_the_stable_revision_says_what_slow_requests_do() -> None:
+    _, sentence, _ = judge.slo_reason(SPEC, traced(STABLE, 1000, 0.412, slow=50))
+    assert sentence == ("missed over the last 1h: 99% within 50ms (compute took 412 ms of the 417 ms of slow requests)")
 
 
 def test_silence_is_inconclusive_and_says_why() -> None:

@@ -26,7 +26,7 @@ from tapchanger_operator.snapshot import RouterSeen, Servers, Silence, Snapshot,
 from tapchanger_operator.status.compose import compose, refused_spec
 from tapchanger_operator.status.conditions import condition, merged
 from tapchanger_operator.status.situation import Situation
-from tapchanger_serving.contract.windows import LatencyCount, Quantiles, RevisionWindow, Windows
+from tapchanger_serving.contract.windows import Interval, LatencyCount, Quantiles, RevisionWindow, Windows
 from tests.support import kstatus
 from tests.support.samples import IMAGES, OWNER, inspection, spec
 from tests.support.schemas import problems, schema_of
@@ -72,7 +72,14 @@ WINDOWS = Windows(
             revision=TARGET,
             requests=1000,
             over=(LatencyCount(threshold=0.25, bad=1),),
-            latency=Quantiles(p50=0.0041, p99=0.0234),
+            latency=Quantiles(
+                p50=0.0041,
+                p90=0.0123,
+                p99=0.0234,
+                p50_interval=Interval(low=0.0039, high=0.0044),
+                p90_interval=Interval(high=0.02),
+                p99_interval=Interval(low=0.0199),
+            ),
         ),
     ),
 )
@@ -309,7 +316,9 @@ def test_applications_are_told_where_to_go() -> None:
 def test_objectives_are_told_with_quantiles_of_the_stable_revision() -> None:
     status = compose(MOMENTS["all is well"][0])
     assert status.slo is not None
-    assert (status.slo.requests, status.slo.p50, status.slo.p99) == (1000, "4.1ms", "23.4ms")
+    assert (status.slo.requests, status.slo.p50, status.slo.p90, status.slo.p99) == (1000, "4.1ms", "12.3ms", "23.4ms")
+    intervals = (status.slo.p50_interval, status.slo.p90_interval, status.slo.p99_interval)
+    assert intervals == ("3.9ms–4.4ms", "under 20ms", "over 19.9ms")
     assert {c.type: c.status for c in status.conditions}["SLOMet"] == "True"
 
 

@@ -1,0 +1,224 @@
+"""Where a canary's bad requests come from: the part of the time, the codes or the node that sets it apart from stable.
+
+The canary's slow requests are laid beside what stable's requests usually take in the same time, part by part. The part
+with the largest excess is named where it makes at least half of all excess and is clearly the largest; otherwise it is
+Unknown, with what was seen. Waiting needs care: a server that works twice as long for a text also lets others wait, so
+where the work per text has grown, the wait counts for the work (the waiting time of a queue grows with its service time:
+Kleinrock, "Queueing Systems", volume 1, 1975, equation 5.67).
+
+The figures are means of samples and describe; that the canary is worse at all has been decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from tapchanger_operator.api.status import BlameStage
+from tapchanger_operator.decide import concentration
+from tapchanger_operator.decide.evidence import Objective
+from tapchanger_operator.decide.explain import duration, percent
+from tapchanger_serving.contract.windows import RevisionWindow, Stages
+
+FEWEST_SLOW: Final = 3
+"""Slow requests with server spans below which nothing is said of where their time went."""
+FEWEST: Final = 10
+"""Requests with server spans that say what is usual."""
+HALF: Final = 0.5
+CLEARLY: Final = 0.1
+"""How much more of the excess the largest part must make than the next."""
+GROWN: Final = 1.5
+"""The work for one text has grown where it takes so many times what stable's takes."""
+SMALLEST: Final = 0.001
+"""Seconds of excess that are worth a word."""
+NAMES: Final[Mapping[BlameStage, str]] = {
+    "Queue": "waiting in the queue",
+    "PreProcessing": "pre-processing",
+    "Compute": "compute",
+    "PostProcessing": "post-processing",
+    "Network": "the network",
+}
+WORK: Final[tuple[BlameStage, ...]] = ("PreProcessing", "Compute", "PostProcessing")
+CODES: Final = {
+    "grpc/4": "the deadline passed",
+    "grpc/13": "the model could not answer",
+    "grpc/14": "no server could be reached",
+    "http/500": "the model could not answer",
+    "http/503": "no server could be reached",
+    "http/504": "the deadline passed",
+}
+_SHOWN_CODES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """The culprit, in words too; `share` (0 to 1) is how much of the difference to stable it makes, 0 where Unknown.
+
+    `excess` has the seconds by which each known part exceeds stable's, waiting counted where it belongs.
+    """
+
+    stage: BlameStage
+    message: str
+    share: float = 0.0
+    excess: Mapping[BlameStage, float] = field(default_factory=dict)
+
+
+def blame(objective: Objective, canary: RevisionWindow, stable: RevisionWindow) -> Blame | None:
+    """What is to blame for the canary's bad requests of one objective; None where it has none.
+
+    Both windows are of the same time; `stable` has no requests where no stable revision serves beside the canary.
+    """
+    failing = _failing_more(canary, stable)
+    if objective.kind == "availability":
+        return _errors(canary, stable, 1.0) if canary.unavailable else None
+    slowing = _slow_rate(objective, canary) - _slow_rate(objective, stable)
+    if canary.unavailable and failing >= max(slowing, 0.0):
+        return _errors(canary, stable, failing / (failing + max(slowing, 0.0)) if failing else 1.0)
+    if not _slow_rate(objective, canary):
+        return None
+    on_node = concentration.slow_node(canary, stable)
+    return Blame("Node", on_node[1], on_node[0]) if on_node else _time(objective, canary, stable)
+
+
+def dominant(objective: Objective, window: RevisionWindow) -> str | None:
+    """What most of the bad requests' time or failures are, without anything to compare with; None where it isn't known."""
+    if objective.kind == "availability" or window.unavailable > _slow_rate(objective, window) * window.requests:
+        return _codes(window.codes, window.requests) if window.codes else None
+    stages = _slow(objective, window)
+    parts = _parts(stages)
+    total = sum(parts.values())
+    if stages.spans < FEWEST_SLOW or total <= 0:
+        return None
+    top = max(parts, key=parts.__getitem__)
+    if parts[top] < HALF * total:
+        return None
+    return f"{NAMES[top]} took {duration(parts[top])} of the {duration(total)} of slow requests"
+
+
+def _time(objective: Objective, canary: RevisionWindow, stable: RevisionWindow) -> Blame:
+    slow = _slow(objective, canary)
+    which, seen = ("slow requests", slow) if slow.spans >= FEWEST_SLOW else ("all requests", canary.stages)
+    parts = _parts(seen)
+    if not parts or (which == "all requests" and seen.spans < FEWEST):
+        return Blame("Unknown", f"where the time went is not known: {_thin(slow.spans)}")
+    usual = _parts(stable.stages)
+    shown = f"{which} took {_listed(parts)}"
+    if stable.stages.spans < FEWEST:
+        return Blame("Unknown", f"where the time went is not known for lack of a comparison: {shown}")
+    excess = {part: parts[part] - usual[part] for part in parts if part in usual}
+    return _largest(
+        _settled(excess, seen, stable.stages), parts, usual, which, concentration.long_texts(canary, stable)
+    )
+
+
+def _largest(
+    excess: Mapping[BlameStage, float],
+    parts: Mapping[BlameStage, float],
+    usual: Mapping[BlameStage, float],
+    which: str,
+    long_texts: str | None,
+) -> Blame:
+    total = sum(max(0.0, seconds) for seconds in excess.values())
+    beside = f"{which} took {_listed(parts)}; stable's {_listed(usual)}"
+    if total < max(SMALLEST, 0.1 * sum(usual.values())):
+        return Blame("Unknown", f"no part of the time has grown: {beside}", excess=excess)
+    first, *others = sorted(excess, key=excess.__getitem__, reverse=True)
+    share, second = excess[first] / total, max(0.0, excess[others[0]] / total) if others else 0.0
+    if share < HALF or share - second < CLEARLY:
+        return Blame("Unknown", f"no part of the time stands out: {beside}", excess=excess)
+    words = [
+        f"{NAMES[first]} took {duration(parts[first])} in {which}, stable's {duration(usual[first])}: "
+        f"{percent(round(share, 2))} of the difference"
+    ]
+    if "Queue" not in excess and "Queue" in parts:
+        words.append(f"requests waited {duration(parts['Queue'])} for it, stable's {duration(usual['Queue'])}")
+    return Blame(first, "; ".join([*words, long_texts] if long_texts else words), min(1.0, share), excess)
+
+
+def _settled(excess: Mapping[BlameStage, float], seen: Stages, usual: Stages) -> dict[BlameStage, float]:
+    """The excess with the waiting given to the work, in proportion, where the work for one text has grown."""
+    grown = {part: excess[part] for part in WORK if excess.get(part, 0.0) > 0}
+    work, before = _per_text(seen), _per_text(usual)
+    if excess.get("Queue", 0.0) <= 0 or not grown or not work or not before or work < GROWN * before:
+        return dict(excess)
+    if sum(grown.values()) < SMALLEST:
+        return dict(excess)
+    factor = 1 + excess["Queue"] / sum(grown.values())
+    others = {part: seconds for part, seconds in excess.items() if part != "Queue"}
+    return {part: seconds * factor if part in grown else seconds for part, seconds in others.items()}
+
+
+def _per_text(stages: Stages) -> float | None:
+    """Seconds of work for each text of a batch; larger batches take longer without being slower."""
+    if stages.compute is None or not stages.batch:
+        return None
+    return (stages.compute + (stages.pre or 0.0) + (stages.post or 0.0)) / stages.batch
+
+
+def _parts(stages: Stages) -> dict[BlameStage, float]:
+    """The parts that are known."""
+    told: dict[BlameStage, float | None] = {
+        "Queue": stages.queue,
+        "PreProcessing": stages.pre,
+        "Compute": stages.compute,
+        "PostProcessing": stages.post,
+        "Network": stages.network,
+    }
+    return {part: seconds for part, seconds in told.items() if seconds is not None}
+
+
+def _slow(objective: Objective, window: RevisionWindow) -> Stages:
+    wanted = objective.threshold_seconds or 0.0
+    return next((slow.stages for slow in window.slow if abs(slow.threshold - wanted) < 1e-9), Stages())
+
+
+def _slow_rate(objective: Objective, window: RevisionWindow) -> float:
+    """The share of requests that were too slow and did not fail."""
+    wanted = objective.threshold_seconds or 0.0
+    bad = next((over.bad for over in window.over if abs(over.threshold - wanted) < 1e-9), 0)
+    return max(0, bad - window.unavailable) / window.requests if window.requests else 0.0
+
+
+def _failing_more(canary: RevisionWindow, stable: RevisionWindow) -> float:
+    """How much larger the canary's share of failed requests is; 0 where it isn't."""
+    return max(0.0, _rate(canary.unavailable, canary) - _rate(stable.unavailable, stable))
+
+
+def _rate(count: int, window: RevisionWindow) -> float:
+    return count / window.requests if window.requests else 0.0
+
+
+def _errors(canary: RevisionWindow, stable: RevisionWindow, share: float) -> Blame:
+    on_node = concentration.failing_node(canary)
+    if on_node:
+        return Blame("Node", on_node, share)
+    more = {code: _rate(n, canary) - _rate(stable.codes.get(code, 0), stable) for code, n in canary.codes.items()}
+    worse = {code: canary.codes[code] for code, excess in more.items() if excess > 0}
+    total = sum(more[code] for code in worse)
+    if not worse or total <= 0:
+        return Blame("Unknown", "where the failures come from is not known: no code is more frequent than in stable")
+    shown = sorted(worse, key=more.__getitem__, reverse=True)[:_SHOWN_CODES]
+    words = _codes({code: worse[code] for code in shown}, canary.requests)
+    beside = "no stable revision beside it"
+    if stable.requests:
+        beside = f"stable's on {sum(stable.codes.get(code, 0) for code in shown)} of {stable.requests}"
+    named = sum(more[code] for code in shown) / total
+    return Blame("Errors", f"{words}, {beside}", min(1.0, max(0.0, share * named)))
+
+
+def _codes(codes: Mapping[str, int], requests: int) -> str:
+    """Failures by code, the most frequent first."""
+    order = sorted(codes, key=lambda code: (-codes[code], code))[:_SHOWN_CODES]
+    told = [f"{code} ({CODES[code]})" if code in CODES else code for code in order]
+    return ", ".join(f"{name} on {codes[code]}" for name, code in zip(told, order, strict=True)) + (
+        f" of {requests} requests"
+    )
+
+
+def _listed(parts: Mapping[BlameStage, float]) -> str:
+    return ", ".join(f"{NAMES[part]} {duration(seconds)}" for part, seconds in parts.items())
+
+
+def _thin(spans: int) -> str:
+    return "no server has told of a slow request" if not spans else f"servers have told of {spans} slow requests only"
