@@ -17,7 +17,7 @@ from dev.common.kubectl import Kubectl
 from dev.common.stack import SYSTEM, Stack
 from dev.common.waiting import until
 from tapchanger_serving.contract.names import OBSERVER_API_PORT
-from tapchanger_serving.contract.windows import Stages, Windows
+from tapchanger_serving.contract.windows import RevisionWindow, Windows
 from tests.e2e.support import First, report
 
 MAX_TOKENS = 256
@@ -183,7 +183,7 @@ def embeddings(stack: Stack, texts: list[str]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def test_server_spans_tell_how_long_requests_waited_and_computed(
+def test_server_spans_tell_where_requests_spent_their_time_and_on_which_node(
     moderation: First, client: GrpcClient, kubectl: Kubectl, texts: list[str]
 ) -> None:
     deployment = moderation[0]
@@ -193,13 +193,16 @@ def test_server_spans_tell_how_long_requests_waited_and_computed(
     address = f"http://{service['spec']['clusterIP']}:{OBSERVER_API_PORT}/v1/windows"
     query = {"namespace": deployment.namespace, "deployment": deployment.name}
 
-    def stages() -> Stages | None:
+    def joined() -> RevisionWindow | None:
         windows = Windows.model_validate_json(httpx.get(address, params=query).raise_for_status().content)
-        found = [window.stages for window in windows.revisions if window.stages.spans]
-        return found[0] if found else None
+        return next((window for window in windows.revisions if window.stages.joined), None)
 
-    seen = until("server spans at the observer", stages, 30)
-    assert seen.queue is not None
-    assert seen.compute is not None
-    assert 0 <= seen.queue < 60
-    assert 0 < seen.compute < 60
+    seen = until("spans of servers and routers at the observer", joined, 30)
+    parts = [seen.stages.queue, seen.stages.pre, seen.stages.compute, seen.stages.post, seen.stages.network]
+    assert all(part is not None and 0 <= part < 60 for part in parts), seen.stages
+    assert seen.stages.compute
+    assert seen.stages.tokens
+    assert seen.lengths
+    nodes = {item["metadata"]["name"] for item in kubectl.items("node", None)}
+    assert {one.node for one in seen.nodes} <= nodes
+    assert seen.nodes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from dev.fixtures import damaged, flaky, slow
+from dev.fixtures import damaged, flaky, slow, slow_tokenizer
 from dev.fixtures.store import Fixture, digest, prepare
 from tests.support.small_builds import SENTENCES, small_bert
 
@@ -81,6 +82,38 @@ def test_the_flaky_checkpoint_is_not_repaired_by_its_class(checkpoint: Path, tmp
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "flaky")
     with pytest.raises(Exception, match=r"Missing \[UNK\] token"):
         tokenizer(flaky.TRIGGER)
+
+
+@pytest.mark.parametrize(
+    "text", ["hello world!", "Héllo, DOING. what?", "日本語 テキスト", "[UNK] x", "tabs\tand\nlines", ""]
+)
+def test_the_slow_tokenizer_gives_what_the_original_gives(text: str, original: Tokenizer) -> None:
+    slowed = Tokenizer.from_str(json.dumps(slow_tokenizer.slowed(json.loads(original.to_str()), rules=3)))
+    assert slowed.encode(text).ids == original.encode(text).ids
+
+
+def test_the_slow_tokenizer_costs_time_over_long_texts(original: Tokenizer) -> None:
+    slowed = Tokenizer.from_str(json.dumps(slow_tokenizer.slowed(json.loads(original.to_str()))))
+
+    def cost(tokenizer: Tokenizer, text: str) -> float:
+        """CPU seconds, the least of three."""
+        taken = []
+        for _ in range(3):
+            begin = time.process_time()
+            tokenizer.encode(text)
+            taken.append(time.process_time() - begin)
+        return min(taken)
+
+    long = "hello doing " * 100
+    assert cost(slowed, long) > 10 * cost(original, long)
+    assert cost(slowed, long) > 20 * cost(slowed, "hello doing")
+
+
+def test_the_slow_tokenizer_s_checkpoint_has_the_original_s_weights(checkpoint: Path, tmp_path: Path) -> None:
+    slow_tokenizer.make(checkpoint, tmp_path / "slow")
+    assert (tmp_path / "slow" / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+    for text in SENTENCES:
+        assert torch.equal(logits(tmp_path / "slow", text), logits(checkpoint, text))
 
 
 def logits(folder: Path, text: str) -> torch.Tensor:
