@@ -20,14 +20,29 @@ import grpc
 import grpc.aio
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tapchanger_serving.backends.tracing import Traced, Tracer
 from tapchanger_serving.contract.windows import RevisionWindow, Windows
+from tapchanger_serving.engines.phases import Phases
 from tapchanger_serving.observer.main import Observer
 from tapchanger_serving.observer.settings import Settings
 
 HERE = Path(__file__).parent
 LATENCY = "0.15"
 SLOW_SECONDS = 0.3
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+SERVER = {
+    "tapchanger.component": "server",
+    "tapchanger.namespace": "default",
+    "tapchanger.deployment": "moderation",
+    "tapchanger.revision": "stable",
+    "k8s.node.name": "node-a",
+}
 FLUSH_SECONDS = 0.5
 """`tracing.opentelemetry.flush_interval_ms` in envoy.yaml."""
 
@@ -70,6 +85,8 @@ async def http_upstream(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
         return half
+    if way == "server":
+        return web.Response(text=request.headers["traceparent"])
     return web.Response(status=int(way) if way.isdigit() else 200, text="ok")
 
 
@@ -317,3 +334,30 @@ async def test_sigterm_ends_the_program_and_a_restart_keeps_its_windows(tmp_path
             process.send_signal(signal.SIGTERM)
             _, log = await asyncio.wait_for(process.communicate(), 20)
         assert process.returncode == 0, log.decode()
+
+
+async def test_a_server_s_span_meets_the_router_s_of_the_same_request(stack: Stack) -> None:
+    """Both when Envoy begins the trace and when a client brings one, whose own span is not the server's parent."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource(SERVER), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = Tracer(provider, "moderation")
+    for sent in ({}, {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}):
+        began = time.time()
+        async with (
+            ClientSession() as session,
+            session.get(f"http://{stack.address}/http/server", headers=sent) as answer,
+        ):
+            traceparent = await answer.text()
+        now = time.time_ns()
+        phases = Phases(now - 2000, now - 1500, now - 500, now, 500, 1000, 500)
+        headers = {"traceparent": traceparent, "x-request-start": f"t={began:.6f}"}
+        tracer.record([Traced(headers, failed=False, tokens=9)], phases, 1)
+    await stack.windows(2)
+    payload = encode_spans(exporter.get_finished_spans()).SerializeToString()
+    url = f"http://127.0.0.1:{stack.observer.ports['http']}/v1/traces"
+    async with ClientSession() as session, session.post(url, data=payload, headers=PROTOBUF) as answer:
+        assert answer.status == 200
+    found = (await stack.windows(2))["stable"]
+    assert (found.requests, found.stages.spans, found.stages.joined) == (2, 2, 2)
+    assert [(one.node, one.requests) for one in found.nodes] == [("node-a", 2)]
