@@ -30,6 +30,8 @@ CLEARLY: Final = 0.1
 """How much more of the excess the largest part must make than the next."""
 GROWN: Final = 1.5
 """The work for one text has grown where it takes so many times what stable's takes."""
+PLAUSIBLE: Final = 0.05
+"""The added work is no reason to wait for more than twenty times as long, unless a server is hopelessly overloaded."""
 SMALLEST: Final = 0.001
 """Seconds of excess that are worth a word."""
 NAMES: Final[Mapping[BlameStage, str]] = {
@@ -107,9 +109,10 @@ def _time(objective: Objective, canary: RevisionWindow, stable: RevisionWindow) 
     if stable.stages.spans < FEWEST:
         return Blame("Unknown", f"where the time went is not known for lack of a comparison: {shown}")
     excess = {part: parts[part] - usual[part] for part in parts if part in usual}
-    return _largest(
-        _settled(excess, seen, stable.stages), parts, usual, which, concentration.long_texts(canary, stable)
-    )
+    # Slow requests tend to be long ones, whose work is longer in any revision: all of both are alike in length.
+    alike = canary.stages if canary.stages.spans >= FEWEST else seen
+    excess = _settled(excess, alike, stable.stages)
+    return _largest(excess, parts, usual, which, concentration.long_texts(canary, stable))
 
 
 def _largest(
@@ -136,13 +139,13 @@ def _largest(
     return Blame(first, "; ".join([*words, long_texts] if long_texts else words), min(1.0, share), excess)
 
 
-def _settled(excess: Mapping[BlameStage, float], seen: Stages, usual: Stages) -> dict[BlameStage, float]:
+def _settled(excess: Mapping[BlameStage, float], alike: Stages, usual: Stages) -> dict[BlameStage, float]:
     """The excess with the waiting given to the work, in proportion, where the work for one text has grown."""
     grown = {part: excess[part] for part in WORK if excess.get(part, 0.0) > 0}
-    work, before = _per_text(seen), _per_text(usual)
+    work, before = _per_text(alike), _per_text(usual)
     if excess.get("Queue", 0.0) <= 0 or not grown or not work or not before or work < GROWN * before:
         return dict(excess)
-    if sum(grown.values()) < SMALLEST:
+    if sum(grown.values()) < max(SMALLEST, PLAUSIBLE * excess["Queue"]):
         return dict(excess)
     factor = 1 + excess["Queue"] / sum(grown.values())
     others = {part: seconds for part, seconds in excess.items() if part != "Queue"}

@@ -77,15 +77,25 @@ def test_the_part_that_has_grown_is_named_with_its_figures(part: str, seconds: f
 
 
 def test_a_slower_tokenizer_is_blamed_though_requests_wait_longer_for_it() -> None:
-    found = blamed(window(stages(pre=0.1, queue=0.3)))
+    found = blamed(window(stages(pre=0.1, queue=0.3), stages(pre=0.08, queue=0.2)))
     assert found.stage == "PreProcessing"
     assert "requests waited 300 ms for it, stable's 3 ms" in found.message
 
 
+def test_a_little_more_work_is_no_reason_for_a_long_wait() -> None:
+    parts = stages(queue=0.2, compute=0.014)
+    assert blamed(window(parts, parts)).stage == "Queue"
+
+
 def test_larger_batches_are_no_slower_work() -> None:
     """What waits long comes in large batches, which take longer as a whole and not for each text."""
-    found = blamed(window(stages(queue=0.2, compute=0.03, batch=6.0)))
-    assert found.stage == "Queue"
+    parts = stages(queue=0.2, compute=0.03, batch=6.0)
+    assert blamed(window(parts, parts)).stage == "Queue"
+
+
+def test_long_texts_among_the_slow_ones_are_no_slower_work() -> None:
+    """They take longer in stable too; it is the waiting that has been added."""
+    assert blamed(window(stages(queue=0.2, compute=0.04), stages(queue=0.05, compute=0.0085))).stage == "Queue"
 
 
 def test_a_tie_is_nobody_s_fault_and_says_what_was_seen() -> None:
