@@ -9,6 +9,7 @@ from tapchanger_cli.advice import advise
 from tapchanger_cli.builds import Build
 from tapchanger_cli.subject import Subject
 from tapchanger_operator.api.base import StatusModel
+from tapchanger_operator.api.status import ArmStatus
 
 Document = dict[str, Any]
 
@@ -31,6 +32,8 @@ def status(subject: Subject) -> Document:
         "analysis": analysis(subject),
         "slo": _wire(state.slo),
         "endpoints": _wire(state.endpoints),
+        "arms": [arm(entry) for entry in state.arms],
+        "experiment": _wire(state.experiment),
         "orders": [_wire(answer) for answer in state.controls],
     }
 
@@ -66,13 +69,17 @@ def revisions(subject: Subject) -> list[Document]:
     ]
 
 
+def arm(entry: ArmStatus) -> Document:
+    """One arm of an experiment, without what was found in its checkpoint."""
+    return {key: value for key, value in entry.wire().items() if key != "model"}
+
+
 def analysis(subject: Subject) -> Document | None:
     """The last verdict with its evidence, without the test's memory."""
     found = subject.status.analysis
     if found is None:
         return None
-    document = {key: value for key, value in found.wire().items() if key != "state"}
-    return {**document, "blame": subject.blame} if subject.blame is not None else document
+    return {key: value for key, value in found.wire().items() if key != "state"}
 
 
 def history(subject: Subject) -> Document:

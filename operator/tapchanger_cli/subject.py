@@ -39,7 +39,6 @@ class Subject:
     annotations: Mapping[str, str]
     policy: Policy
     status: TransformerDeploymentStatus
-    blame: Any = None
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of that type, where the operator has written one."""
@@ -118,7 +117,6 @@ def read(body: Mapping[str, Any]) -> Subject:
         annotations=dict(meta.get("annotations") or {}),
         policy=_policy(printable(body.get("spec") or {})),
         status=parsed,
-        blame=(status.get("analysis") or {}).get("blame"),
     )
 
 

@@ -196,7 +196,10 @@ def rolled_back() -> Object:
             "analysis": analysis(
                 "Fail", "ObjectiveBreached", BREACH, evidence=evidence,
                 exemplars=["4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b74bf92f3577b34da6"],
-                blame={"where": "compute", "share": 0.92, "message": "the engine takes 61 ms of 66 ms"},
+                blame={
+                    "stage": "Compute", "objective": "99% within 50ms", "share": 0.92,
+                    "message": "compute took 61 ms, stable 5 ms", "exemplars": ["4bf92f3577b34da6a3ce929d0e0e4736"],
+                },
             ),
             "rejected": [
                 {
@@ -245,6 +248,64 @@ def suspected() -> Object:
             "history": HISTORY,
         }
     )
+
+
+def experimenting() -> Object:
+    """Two variants beside the base spec, the better of which is not certain yet."""
+    told = "int8 is ahead of control; 80 of 100 by the chance of being best, no winner yet"
+    figure = {"metric": "availability", "count": 5200, "mean": 0.9991, "low": 0.9978, "high": 0.9997}
+    arms = [
+        {
+            "name": "control",
+            "revision": OLD,
+            "build": BUILDS[OLD],
+            "uri": MODELS[OLD],
+            "weight": 80,
+            "replicas": 2,
+            "ready": 2,
+            "since": ago(7200),
+            "requests": 5200,
+            "best": 0.2,
+            "figures": [figure],
+        },
+        {
+            "name": "int8",
+            "revision": NEW,
+            "build": BUILDS[NEW],
+            "uri": MODELS[OLD],
+            "weight": 20,
+            "replicas": 2,
+            "ready": 1,
+            "since": ago(7100),
+            "requests": 1310,
+            "best": 0.8,
+            "figures": [{**figure, "count": 1310}],
+            "difference": {"estimate": 0.0004, "low": -0.0011, "high": 0.0019},
+        },
+        {
+            "name": "next",
+            "uri": MODELS[NEW],
+            "weight": 0,
+            "reason": "ArmStarting",
+            "message": "servers of 0c1d2e3f4a are starting",
+        },
+    ]
+    message = f"{OLD} serves control; variant next: servers of 0c1d2e3f4a are starting"
+    return body(
+        {
+            "message": message,
+            "conditions": conditions("False", "ArmStarting", message),
+            "stable": revision(OLD, 100, 259200),
+            "arms": arms,
+            "experiment": {
+                "verdict": "Running", "metric": "availability", "message": told, "since": ago(7100),
+                "countedUntil": ago(10), "key": "0", "compared": "0",
+                "slots": [{"arm": "control", "from": 0, "to": 800}, {"arm": "int8", "from": 800, "to": 1000}],
+            },
+            "history": HISTORY[:1],
+            "slo": SLO,
+        }
+    )  # fmt: skip
 
 
 def gate_failed() -> Object:
@@ -296,6 +357,7 @@ ALL: Final = {
     "rolled-back": rolled_back,
     "watched": watched,
     "suspected": suspected,
+    "experimenting": experimenting,
     "gate-failed": gate_failed,
     "unseen": unseen,
 }

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tapchanger_cli.subject import Subject
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, table, truth
-from tapchanger_cli.words import number, of
+from tapchanger_cli.words import number, of, percent
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.status import AnalysisStatus, ObjectiveEvidence
 
@@ -81,19 +81,16 @@ def explained(analysis: AnalysisStatus) -> Iterator[str]:
             yield f"{begin}{reached}There is no evidence against it."
 
 
-def blamed(blame: Any) -> list[tuple[str, str]]:
-    """What the operator holds responsible, as (name, words) of whatever it wrote."""
-    if isinstance(blame, Mapping):
-        return [(str(name), _flat(value)) for name, value in blame.items() if value not in (None, "", [], {})]
-    return [("blame", _flat(blame))] if blame else []
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_flat(part)}" for name, part in value.items())
-    if isinstance(value, list):
-        return "; ".join(_flat(part) for part in value)
-    return number(value) if isinstance(value, float) else str(value)
+def blamed(analysis: AnalysisStatus) -> list[Text]:
+    """What the operator holds responsible, in its words, with traces that show it."""
+    blame = analysis.blame
+    if blame is None:
+        return []
+    share = f" ({percent(blame.share)} of the difference)" if blame.share else ""
+    lines = [Text.assemble((f"{blame.stage}{share}", "bold"), f": {blame.message}")]
+    if blame.exemplars:
+        lines.append(Text(f"traces that show it: {', '.join(blame.exemplars)}"))
+    return lines
 
 
 def slo(subject: Subject) -> RenderableType | None:

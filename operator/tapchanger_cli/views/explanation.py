@@ -38,7 +38,7 @@ def _sections(subject: Subject, build: Build | None, program: str) -> Iterator[t
         if analysis.evidence:
             lines.append(evidence.figures(analysis))
         yield "Evidence", Group(*lines)
-        blame = [Text(f"{name}: {words}") for name, words in evidence.blamed(subject.blame)]
+        blame = evidence.blamed(analysis)
         if analysis.exemplars:
             blame.append(Text(f"traces of real bad requests: {', '.join(analysis.exemplars)}"))
         if blame:

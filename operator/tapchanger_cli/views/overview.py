@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tapchanger_cli import documents
 from tapchanger_cli.subject import Subject
-from tapchanger_cli.views import evidence
+from tapchanger_cli.views import evidence, experiment
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, facts, table
 from tapchanger_cli.words import clock, duration, left, since
 from tapchanger_operator.api import reasons
@@ -27,6 +27,8 @@ def view(subject: Subject, now: float) -> RenderableType:
     parts += [Text(""), facts([("Rollout", progress(subject, now)), *_judged(subject)])]
     if analysis and analysis.evidence:
         parts += [Text(""), evidence.figures(analysis)]
+    if subject.status.arms:
+        parts += [Text(""), *experiment.view(subject.status)]
     rest = list(_rest(subject))
     if rest:
         parts += [Text(""), facts(rest)]
@@ -96,9 +98,9 @@ def _judged(subject: Subject) -> Iterator[tuple[str, RenderableType]]:
         yield "Held", Text(f"{words}{yet}", style=WAITING)
     if subject.status.analysis:
         yield "Verdict", evidence.verdict(subject, subject.status.analysis)
-    blamed = evidence.blamed(subject.blame)
-    if blamed:
-        yield "Blame", Group(*(Text(f"{name}: {words}") for name, words in blamed))
+        blamed = evidence.blamed(subject.status.analysis)
+        if blamed:
+            yield "Blame", Group(*blamed)
 
 
 def _rest(subject: Subject) -> Iterator[tuple[str, RenderableType | str]]:

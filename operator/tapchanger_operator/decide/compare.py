@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.arms import ArmFigure, DifferenceStatus, ExperimentStatus, SlotRun
 from tapchanger_operator.api.base import seconds, timestamp, unix
 from tapchanger_operator.api.experiment import CONTROL, Experiment, Metric
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
-from tapchanger_operator.api.status import ArmFigure, ArmStatus, DifferenceStatus, ExperimentStatus, SlotRun
+from tapchanger_operator.api.status import ArmStatus
 from tapchanger_operator.decide.bounded import Kind, Tally, interval
 from tapchanger_operator.decide.experiment import Finding, Settings, analyse
 from tapchanger_operator.decide.state import Change, State

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tapchanger_operator.api.arms import ExperimentStatus
 from tapchanger_operator.api.status import (
     ArmStatus,
     CanaryStatus,
     ControlStatus,
-    ExperimentStatus,
     HistoryEntry,
     PreviousStatus,
     Rejection,

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapchanger_operator.api.arms import ExperimentStatus
 from tapchanger_operator.api.base import timestamp, unix
-from tapchanger_operator.api.status import ArmStatus, ExperimentStatus, RevisionStatus
+from tapchanger_operator.api.status import ArmStatus, RevisionStatus
 from tapchanger_operator.decide.compare import LAG_SECONDS, STEP_SECONDS, Seen, compare, due, outcomes
 from tapchanger_operator.decide.state import State
 from tapchanger_serving.contract.windows import LatencyCount, RevisionWindow, Scores, Windows
