@@ -118,7 +118,7 @@ def small(make: Make, name: str, **spec: Any) -> Deployment:
         name,
         "moderation-v1",
         slo={"objectives": [{"availability": 0.9}]},
-        rollout={"steps": STEPS, "analysis": {"minRequests": 100}, "watch": "30s"},
+        rollout={"steps": STEPS, "analysis": {"minRequests": 100, "timeout": "1m"}, "watch": "30s"},
         **spec,
     )
 

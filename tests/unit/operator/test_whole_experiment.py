@@ -21,7 +21,7 @@ from tests.support.world import NAMESPACE, Behaviour, World, essence
 
 A, B, C, D = (f"pvc://models/{name}" for name in "abcd")
 SLO = {"objectives": [{"latency": "50ms", "target": 0.99}, {"availability": 0.999}]}
-ROLLOUT = {"steps": [{"weight": 10}, {"weight": 50}], "analysis": {"minRequests": 60}, "watch": "20s"}
+ROLLOUT = {"steps": [{"weight": 10}, {"weight": 50}], "analysis": {"minRequests": 60, "timeout": "45s"}, "watch": "20s"}
 STICKY = {"stickyBy": {"header": "x-user-id"}, "minRequests": 200}
 
 
