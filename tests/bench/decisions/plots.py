@@ -29,13 +29,12 @@ def draw(results: Sequence[Result], folder: Path) -> None:
 
 
 def _save(figure: plt.Figure, path: Path) -> None:
-    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
 def _false_rollbacks(results: Sequence[Result], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(6.4, 3.2))
+    figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
     for index, decider in enumerate(DECIDERS):
         shares = [100.0 * false_rollbacks(results, rate)[decider] for rate in cases.RATES]
         places = [place + 0.27 * (index - 1) for place in range(len(shares))]
@@ -50,7 +49,7 @@ def _false_rollbacks(results: Sequence[Result], path: Path) -> None:
 
 def _harm(results: Sequence[Result], path: Path) -> None:
     names = [regression.name for regression in cases.REGRESSIONS if regression != cases.HEALTHY]
-    figure, panels = plt.subplots(1, len(cases.RATES), figsize=(10.0, 3.4), sharey=True)
+    figure, panels = plt.subplots(1, len(cases.RATES), figsize=(10.0, 3.4), sharey=True, layout="constrained")
     for axes, rate in zip(panels, cases.RATES, strict=True):
         for index, decider in enumerate(DECIDERS):
             chosen = [r for r in results if r.pattern == "steady" and r.rate == rate and r.regression in names]
@@ -60,14 +59,15 @@ def _harm(results: Sequence[Result], path: Path) -> None:
         axes.set_title(f"{rate:g} requests/s", fontsize=9)
         axes.set_yticks(range(len(names)), names)
         axes.grid(axis="x", linewidth=0.3)
-    panels[0].legend(loc="lower right", fontsize=7)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     figure.supxlabel("bad requests served beyond stable's, mean of a rollout (one hour)", fontsize=9)
     _save(figure, path)
 
 
 def _detection(results: Sequence[Result], path: Path) -> None:
     counted = [r for r in clear(results) if r.ratio == r.ratio]
-    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     line = [1.0, max(r.requests for r in counted) * 1.5]
     axes.plot(line, line, color="black", linewidth=0.6, label="the oracle's")
     axes.plot(line, [1.5 * value for value in line], color="black", linewidth=0.6, linestyle="--", label="1.5 times")

@@ -72,16 +72,17 @@ def tables(results: Sequence[Result], seed: int) -> str:
 
 def short(results: Sequence[Result]) -> str:
     """The table of docs/decisions.md: by rate, and by regression."""
+    names = ", ".join(DECIDERS)
     lines = [
-        "| requests/s | healthy canaries rolled back (worst pattern): "
-        f"{', '.join(DECIDERS)} | bad requests over the better peer's | cases at a fifth or less |",
+        f"| requests/s | healthy canaries rolled back, worst pattern ({names}) | bad requests, mean of clear cases ({names}) "
+        "| over the better peer's |",
         "|---|---|---|---|",
     ]
     for rate in cases.RATES:
         here = [result for result in clear(results) if result.rate == rate]
         false = ", ".join(f"{100 * share:.2g} %" for share in false_rollbacks(results, rate).values())
-        few = sum(result.deciders[OURS].harm <= better_peer(result) / 5.0 for result in here)
-        lines.append(f"| {rate:g} | {false} | {harm_ratio(here):.2g} | {few} of {len(here)} |")
+        harm = ", ".join(f"{sum(r.deciders[name].harm for r in here) / len(here):.3g}" for name in DECIDERS)
+        lines.append(f"| {rate:g} | {false} | {harm} | {harm_ratio(here):.2g} |")
     return "\n".join([*lines, "", *_steady(results)])
 
 
