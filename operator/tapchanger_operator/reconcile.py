@@ -15,7 +15,7 @@ from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.status import AnalysisStatus, TransformerDeploymentStatus
 from tapchanger_operator.apply.converge import Applied, converge, release_builds
-from tapchanger_operator.decide import arms, compare, judge, rollout, trial
+from tapchanger_operator.decide import afterwards, arms, compare, judge, rollout, trial
 from tapchanger_operator.decide.state import Change, Outcome, State, Target
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.events import event
@@ -113,6 +113,9 @@ def decide(snapshot: Snapshot, resolution: Resolution) -> tuple[Outcome, Analysi
         now=now,
         held=snapshot.steering.pause is not None,
     )
+    windows = snapshot.blame_windows
+    if windows is not None and not isinstance(windows, Silence):
+        outcome, analysis = afterwards.explain(snapshot.spec, status, outcome, analysis, windows)
     return outcome, analysis
 
 

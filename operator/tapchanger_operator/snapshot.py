@@ -130,6 +130,7 @@ class Snapshot:
     step_windows: Windows | Silence | None
     watch_windows: Windows | Silence | None
     slo_windows: Windows | Silence | None
+    blame_windows: Windows | Silence | None = None
     steering: Steering = field(default_factory=Steering)
     variants: Mapping[str, VariantSeen] = field(default_factory=dict)
     experiment_windows: Windows | Silence | None = None

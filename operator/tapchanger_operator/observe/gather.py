@@ -17,7 +17,7 @@ from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, seconds, unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
-from tapchanger_operator.decide import compare
+from tapchanger_operator.decide import afterwards, compare
 from tapchanger_operator.decide.rollout import watched
 from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import Transient, UserError
@@ -134,6 +134,7 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
         canary_windows=windows(canary_since),
         step_windows=windows(step_since),
         watch_windows=windows(watch_since),
+        blame_windows=windows(afterwards.due(status)),
         slo_windows=windows(None if stable_since is None else slo_since),
         steering=steering(body),
         variants=_variants(kube, body, spec, status, live, pods),
