@@ -33,7 +33,7 @@ class Trouble:
 
 
 TROUBLES = {
-    "long": Trouble("Compute", ("compute took", "texts of more than", "tokens took"), "mixed", uri="moderation-slow"),
+    "long": Trouble("Compute", ("compute took",), "mixed", uri="moderation-slow"),
     "tokenizer": Trouble("PreProcessing", ("pre-processing took",), "long", uri="moderation-slow-tokenizer"),
     "queue": Trouble("Queue", ("waiting in the queue took",), "short", batching={"maxQueueDelay": "200ms"}),
 }
