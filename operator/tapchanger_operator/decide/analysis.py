@@ -49,9 +49,10 @@ __all__ = [
 ]
 
 BATCH = 20
-"""A comparison waits for so many requests, one on each side at least: what a canary's request has beside it at 5 %.
-Smaller batches say less, since a bad request always counts as one of few.
-"""
+"""A comparison takes at least so many requests of both sides together: what a canary's request has beside it at 5 %."""
+
+POOL = 400
+"""A batch without a bad request stays open until it has so many: the first bad one is then one of many, which says more."""
 
 ODDS_TO_PASS = 10.0
 """How much better the budget must explain a step's requests than a breach worth catching does."""
@@ -74,9 +75,9 @@ def analyse(
     known = {entry.key: entry for entry in state.objectives}
     gathered, entries = [], []
     for objective in objectives:
-        before = _entry(objective, known.get(objective.key))
+        before = _entry(objective, look.weight, known.get(objective.key))
         seen = _remembered(before) if silent else counts[objective.name]
-        after = _learn(objective, seen, before)
+        after = _learn(objective, seen, look.weight, before)
         gathered.append(_evidence(objective, seen, after, log_threshold, _comparable(seen, look, settings)))
         entries.append(_stored(before, after, log_threshold))
     verdict = _verdict(objectives, counts, look, settings, tuple(gathered))
@@ -162,10 +163,10 @@ def _inconclusive(
     return Verdict("Inconclusive", reason, message, gathered, objective)
 
 
-def _entry(objective: Objective, known: ObjectiveState | None) -> ObjectiveState:
+def _entry(objective: Objective, weight: int, known: ObjectiveState | None) -> ObjectiveState:
     """What is known of an objective; a fresh start where nothing is, or where it was gathered on another grid."""
     budget, versus = sequential.budget_grid(objective.budget).start, sequential.COMPARISON.start
-    fresh = ObjectiveState(objective.key, (0, 0), (0, 0, 0, 0), budget, versus)
+    fresh = ObjectiveState(objective.key, (0, 0), (0, 0, 0, 0), budget, versus, weight)
     return known if known and _sizes(known) == _sizes(fresh) else fresh
 
 
@@ -178,10 +179,9 @@ def _remembered(state: ObjectiveState) -> ObjectiveCounts:
     return ObjectiveCounts(Counts(*state.seen), Counts(*state.compared[2:]))
 
 
-def _learn(objective: Objective, seen: ObjectiveCounts, before: ObjectiveState) -> ObjectiveState:
+def _learn(objective: Objective, seen: ObjectiveCounts, weight: int, before: ObjectiveState) -> ObjectiveState:
     """Takes in the requests that are new since the last look."""
     canary = (seen.canary.requests, seen.canary.bad)
-    both = (*canary, seen.stable.requests, seen.stable.bad)
     state = before
     batch = _new(canary, before.seen)
     if _lost(canary, before.seen):
@@ -191,16 +191,28 @@ def _learn(objective: Objective, seen: ObjectiveCounts, before: ObjectiveState) 
         bets = sequential.budget_bets(objective.budget, *batch)
         grid = sequential.budget_grid(objective.budget)
         state = replace(state, seen=canary, budget=sequential.settle(grid, before.budget, bets, share))
-    pair = _new(both, before.compared)
-    if _lost(both, before.compared):
-        return replace(state, compared=both)
-    if pair[1] > pair[0] or pair[3] > pair[2] or not pair[0] or not pair[2] or pair[0] + pair[2] < BATCH:
+    return _compare(seen, weight, state)
+
+
+def _compare(seen: ObjectiveCounts, weight: int, state: ObjectiveState) -> ObjectiveState:
+    """Compares canary and stable once a batch has a bad request.
+
+    A batch is of one weight, and when it ends depends on both sides' requests together, never on which side a bad one is
+    of. So, while the canary is no worse, its part of the bad ones is as random as the routing.
+    """
+    both = (seen.canary.requests, seen.canary.bad, seen.stable.requests, seen.stable.bad)
+    batch = _new(both, state.compared)
+    if _lost(both, state.compared) or weight != state.weight:
+        return replace(state, compared=both, weight=weight)
+    requests, bad = batch[0] + batch[2], batch[1] + batch[3]
+    if batch[1] > batch[0] or batch[3] > batch[2] or requests < BATCH or (bad == 0 and requests < POOL):
         return state
-    if pair[1] + pair[3] == 0:
+    if bad == 0:
         return replace(state, compared=both)
-    share = sequential.share_of(pair[1] + pair[3], both[1] + both[3])
-    bets = sequential.comparison_bets((pair[0], pair[1]), (pair[2], pair[3]))
-    return replace(state, compared=both, versus=sequential.settle(sequential.COMPARISON, before.versus, bets, share))
+    share = sequential.share_of(bad, both[1] + both[3])
+    bets = sequential.comparison_bets((batch[0], batch[1]), (batch[2], batch[3]))
+    versus = sequential.settle(sequential.COMPARISON, state.versus, bets, share)
+    return replace(state, compared=both, versus=versus)
 
 
 def _new(now: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:

@@ -151,7 +151,7 @@ class ObjectiveState:
     """What must be remembered of an objective between two looks.
 
     `seen`: the canary's (requests, bad) whose evidence `budget` holds. `compared`: canary's and stable's (requests,
-    bad, requests, bad) whose evidence `versus` holds.
+    bad, requests, bad) whose evidence `versus` holds; those since then came at `weight` percent.
     """
 
     key: str
@@ -159,6 +159,7 @@ class ObjectiveState:
     compared: tuple[int, int, int, int]
     budget: Portfolio
     versus: Portfolio
+    weight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,7 @@ class AnalysisState:
                     "compared": list(state.compared),
                     "budget": list(state.budget.log_wealth),
                     "versus": list(state.versus.log_wealth),
+                    "weight": state.weight,
                 }
                 for state in self.objectives
             ]
@@ -204,4 +206,5 @@ def _objective_state(entry: Mapping[str, Any]) -> ObjectiveState:
         compared=(first, second, third, fourth),
         budget=Portfolio(tuple(float(wealth) for wealth in entry["budget"])),
         versus=Portfolio(tuple(float(wealth) for wealth in entry["versus"])),
+        weight=int(entry.get("weight", 0)),
     )

@@ -61,8 +61,8 @@ class Record:
 class Delivery:
     """All rollouts of some cases with the same stream of requests, second by second.
 
-    Row `case * rollouts + rollout`. A rollout is looked at after seconds in which its canary had requests, and
-    then after every second with requests until those have been compared.
+    Row `case * rollouts + rollout`. A rollout is looked at after seconds in which its canary had requests or a
+    request was bad, and after those that follow until the bad ones have been compared: nothing can happen at others.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Delivery:
         failed, bad = outcomes(mine, self._errors[case], self._slow[case, condition], rng)
         their_failed, their_bad = outcomes(theirs, self._stable_errors[case], self._stable_slow[case, condition], rng)
         self._outcomes.requests[rows] += mine
-        self._new[rows] |= mine > 0
+        self._new[rows] |= (mine > 0) | (their_bad > 0)
         self._twin.serve(rows, (mine, np.stack([bad, failed])), (theirs, np.stack([their_bad, their_failed])))
         for place in (int(at) for one in self._record.rollouts for at in np.flatnonzero(rows == one)):
             row = int(rows[place])

@@ -20,6 +20,10 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
+FRESH = -1.0
+"""The weight of a batch that has not begun."""
+
+
 class Portfolios:
     """A :class:`sequential.Portfolio` for each of `rows` rollouts."""
 
@@ -81,6 +85,7 @@ class Twin:
         self._step_canary, self._step_stable = Tally.empty(count, rows), Tally.empty(count, rows)
         self._compared = [(Tally.empty(1, rows), Tally.empty(1, rows)) for _ in budgets]
         self._seen = Tally.empty(count, rows)
+        self._weight = np.full(rows, FRESH)
         self.against_budget = [
             Portfolios(sequential.budget_grid(budget), rows, self.log_threshold) for budget in budgets
         ]
@@ -93,6 +98,7 @@ class Twin:
 
     def begin_anew(self, rows: Ints) -> None:
         """Nothing has been seen: another test begins."""
+        self._weight[rows] = FRESH
         for tally in (self.canary, self.stable, self._step_canary, self._step_stable, self._seen):
             tally.clear(rows)
         for pair in self._compared:
@@ -108,8 +114,12 @@ class Twin:
             tally.bad[:, rows] += bad
 
     def waiting(self, rows: Ints) -> Flags:
-        """Whether requests of the canary have not been compared yet."""
-        return np.asarray(self.canary.requests[rows] > self._compared[0][0].requests[rows])
+        """Whether a bad request has not been compared yet."""
+        found = np.zeros(len(rows), bool)
+        for objective, (canary, stable) in enumerate(self._compared):
+            found |= self.canary.bad[objective, rows] > canary.bad[0, rows]
+            found |= self.stable.bad[objective, rows] > stable.bad[0, rows]
+        return found
 
     def look(self, rows: Ints, weight: Floats, elapsed: Floats, hurried: Flags) -> tuple[Flags, Flags]:
         """Whether each of `rows` fails and whether it passes; `weight` in percent, `elapsed` in seconds.
@@ -118,7 +128,8 @@ class Twin:
         """
         for objective, budget in enumerate(self.budgets):
             self._learn_budget(rows, objective, budget)
-            self._learn_comparison(rows, objective)
+            self._learn_comparison(rows, weight, objective)
+        self._weight[rows] = weight
         step = self.canary.requests[rows] - self._step_canary.requests[rows]
         beside = self.stable.requests[rows] - self._step_stable.requests[rows]
         comparable = (weight < 100.0) & ~((beside == 0) & (step >= self.settings.min_requests))
@@ -165,33 +176,32 @@ class Twin:
         share = budget * new / (budget * self.canary.requests[rows] + sequential.PATIENCE)
         self.against_budget[objective].settle(rows, factors, share)
 
-    def _learn_comparison(self, rows: Ints, objective: int) -> None:
+    def _learn_comparison(self, rows: Ints, weight: Floats, objective: int) -> None:
         canary, stable = self._compared[objective]
         mine = self.canary.requests[rows] - canary.requests[rows]
         theirs = self.stable.requests[rows] - stable.requests[rows]
-        some = (mine > 0) & (theirs > 0) & (mine + theirs >= analysis.BATCH)
-        if not some.any():
-            return
-        rows, mine, theirs = rows[some], mine[some], theirs[some]
         my_bad = self.canary.bad[objective, rows] - canary.bad[0, rows]
         their_bad = self.stable.bad[objective, rows] - stable.bad[0, rows]
+        moved = (self._weight[rows] != FRESH) & (self._weight[rows] != weight)
+        some, full = my_bad + their_bad > 0, mine + theirs >= analysis.POOL
+        ends = moved | ((mine + theirs >= analysis.BATCH) & (some | full))
         for known, now in ((canary, self.canary), (stable, self.stable)):
-            known.requests[rows] = now.requests[rows]
-            known.bad[0, rows] = now.bad[objective, rows]
-        any_bad = my_bad + their_bad > 0
-        # A batch without a bad request says nothing and spreads nothing: rounding it down is all that would happen.
-        rows, mine, theirs = rows[any_bad], mine[any_bad], theirs[any_bad]
-        my_bad, their_bad = my_bad[any_bad], their_bad[any_bad]
+            known.requests[rows[ends]] = now.requests[rows[ends]]
+            known.bad[0, rows[ends]] = now.bad[objective, rows[ends]]
+        told = ends & ~moved & some
+        rows, mine, theirs = rows[told], mine[told], theirs[told]
+        my_bad, their_bad = my_bad[told], their_bad[told]
         if not len(rows):
             return
         seen = self.canary.bad[objective, rows] + self.stable.bad[objective, rows]
         share = (my_bad + their_bad) / (seen + sequential.PATIENCE)
         factors = comparison_factors(mine, my_bad, theirs, their_bad)
+        factors[:, (mine == 0) | (theirs == 0)] = 0.0
         self.against_stable[objective].settle(rows, factors, share)
 
 
 def comparison_factors(mine: Ints, my_bad: Ints, theirs: Ints, their_bad: Ints) -> Floats:
-    """:func:`sequential.comparison_bets` for each row, (odds, rows); every row has a bad request and both sides some."""
+    """:func:`sequential.comparison_bets` for each row, (odds, rows); every row has a bad request."""
     odds = np.array(sequential.COMPARISON.alternatives)[:, None]
     bad, total = my_bad + their_bad, mine + theirs
     low, high = np.maximum(0, bad - theirs), np.minimum(mine, bad)
