@@ -121,7 +121,7 @@ def budget_grid(budget: float) -> Grid:
     return Grid(tuple(rates), tuple(weight / sum(weights) for weight in weights))
 
 
-COMPARISON: Final = Grid((2.0, 6.0, 25.0, 1000.0), (0.05, 0.2, 0.3, 0.45))
+COMPARISON: Final = Grid((2.0, 6.0, 25.0, 1000.0), (0.05, 0.2, 0.2, 0.55))
 """Odds ratios, canary to stable, that :func:`comparison_bets` stakes on: most on the large ones, since with a small
 weight the first two or three bad requests of a broken canary must convict it.
 """

@@ -136,10 +136,10 @@ def test_thin_traffic_never_gathers_its_requests_by_waiting() -> None:
 
 def test_faults_that_show_in_two_objectives_are_counted_together() -> None:
     """Each by itself stays below the threshold, at which their sum arrives."""
-    both = Rollout().serve(2, 26, latency=(2, 0), availability=(2, 0)).look()
+    both = Rollout().serve(2, 20, latency=(2, 0), availability=(2, 0)).look()
     assert both.result == "Fail"
     assert all(entry.e_value < entry.threshold for entry in both.evidence)
-    assert Rollout().serve(2, 26, availability=(2, 0)).look().result == "Inconclusive"
+    assert Rollout().serve(2, 20, availability=(2, 0)).look().result == "Inconclusive"
 
 
 @pytest.mark.parametrize(("weight", "requests"), [(5, 1), (25, 5), (50, 10)])
@@ -167,6 +167,27 @@ def test_single_requests_are_gathered_until_they_can_be_compared() -> None:
     rollout = Rollout((LATENCY,), weight=50)
     while rollout.serve(1, 1, latency=(1, 0)).look().result != "Fail":
         assert rollout.canary["latency"][0] < 10
+
+
+def test_requests_of_two_weights_are_not_compared_as_one_batch() -> None:
+    """Good ones at 5 % and bad ones on both sides alike at 50 %: together the canary would look ten times worse."""
+    rollout = Rollout((LATENCY,))
+    rollout.serve(10, 190).look()
+    before = rollout.state.objectives[0].versus
+    rollout.step(50).serve(10, 10, latency=(5, 5)).look()
+    assert rollout.state.objectives[0].versus == before
+    rollout.serve(10, 10, latency=(5, 5)).look()
+    assert rollout.look().evidence[0].stable_e < 1.0
+
+
+def test_good_requests_stay_in_the_batch_for_the_first_bad_one() -> None:
+    def stable_e(looks: int) -> float:
+        rollout = Rollout((LATENCY,))
+        for _ in range(looks):
+            rollout.serve(1, 19).look()
+        return rollout.serve(2, 18, latency=(1, 0)).look().evidence[0].stable_e or 0.0
+
+    assert stable_e(10) > 1.3 * stable_e(0)
 
 
 def test_more_than_the_budget_is_no_pass_even_where_a_gross_breach_is_ruled_out() -> None:
@@ -305,6 +326,22 @@ def test_a_canary_that_is_no_worse_than_allowed_is_almost_never_failed(canary_ra
                 failed += 1
                 break
     assert failed <= 8
+
+
+def test_requests_that_come_singly_through_spikes_blame_no_canary_that_is_no_worse() -> None:
+    """Above its budget beside an equal stable revision, with batches that stay open over calm and spike."""
+    failed = 0
+    for seed in range(80):
+        rng, rollout, spike = random.Random(seed), Rollout((LATENCY,), Settings(false_alarm=0.1), weight=25), False
+        for _ in range(300):
+            spike = spike != (rng.random() < 0.05)
+            mine = rng.random() < 0.25
+            bad = int(rng.random() < (0.6 if spike else 0.01))
+            counts = (1, 0) if mine else (0, 1)
+            if rollout.serve(*counts, latency=(bad * counts[0], bad * counts[1])).look().result == "Fail":
+                failed += 1
+                break
+    assert failed <= 15
 
 
 def test_missing_stale_and_absent_data_is_never_a_pass_and_changes_nothing() -> None:
