@@ -151,9 +151,16 @@ class Analysis(Model):
         default=0.01, gt=0, le=0.2, description="Largest chance that a healthy canary is ever rolled back."
     )
     min_requests: int = Field(
-        default=100, ge=1, le=10_000_000, description="Requests that a canary must answer in each step."
+        default=100,
+        ge=1,
+        le=10_000_000,
+        description="Requests that a canary must answer in each step, and at a pace that brings so many within timeout.",
     )
-    timeout: Duration = Field(default="15m", description="How long a step may stay undecided.")
+    timeout: Duration = Field(
+        default="15m",
+        description="How long a step may stay undecided. One whose requests can't rule out twice an objective's budget takes a "
+        "third of it at least.",
+    )
     on_inconclusive: Literal["Pause", "Promote", "Rollback"] = "Pause"
 
 
