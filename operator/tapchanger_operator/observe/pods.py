@@ -39,8 +39,11 @@ def of_job(pods: Iterable[Pod], job: str) -> tuple[Pod, ...]:
     return tuple(sorted(mine, key=lambda pod: str(pod["metadata"]["creationTimestamp"])))
 
 
-def trouble(pods: Iterable[Pod]) -> Trouble | None:
-    """The first reason for which one of `pods` does not start, in the words of the scheduler or the kubelet."""
+def trouble(pods: Iterable[Pod], *, restarts: bool = True) -> Trouble | None:
+    """The first reason for which one of `pods` does not start, in the words of the scheduler or the kubelet.
+
+    `restarts`: their containers start again when they end, so that one which ended in failure is a reason too.
+    """
     for pod in pods:
         status = pod.get("status", {})
         for condition in status.get("conditions", []):
@@ -48,7 +51,7 @@ def trouble(pods: Iterable[Pod]) -> Trouble | None:
             if unschedulable and not _waits_for_store(str(condition.get("message", ""))):
                 return Trouble(reasons.NO_NODE_FITS, str(condition.get("message", "")))
         for container in _containers(status):
-            failed = _failed(container)
+            failed = _failed(container) if restarts else None
             if failed:
                 code, said = failed.get("exitCode"), _first_line(failed.get("message", "")) or failed.get("reason", "")
                 return Trouble(_CRASHING, f"container {container['name']} ends with exit code {code}: {said}")
@@ -80,7 +83,7 @@ def job_state(job: Mapping[str, Any], pods: Sequence[Pod], crashed: str) -> JobS
     running = [c["name"] for c in _containers(newest) if "running" in c.get("state", {})]
     if running:
         return JobState("Running", step=running[0])
-    return JobState("Pending", trouble=trouble(pods[-1:]))
+    return JobState("Pending", trouble=trouble(pods[-1:], restarts=False))
 
 
 def _failure(status: Mapping[str, Any], job: Mapping[str, Any], crashed: str) -> StepFailure:

@@ -8,6 +8,7 @@ import pytest
 
 from tapchanger_operator.api import reasons
 from tapchanger_operator.observe.pods import JOB_LABEL, job_state, of_job, trouble
+from tapchanger_operator.snapshot import JobState
 
 FAILURE = (
     '{"reason":"PickleCheckpoint","message":"the weights are pickled","field":"spec.model.uri","remedy":"convert"}'
@@ -118,6 +119,11 @@ def test_a_crash_that_is_over_is_no_trouble(container: dict[str, Any]) -> None:
 )
 def test_a_pod_that_is_on_its_way_is_no_trouble(fine: dict[str, Any]) -> None:
     assert trouble([fine]) is None
+
+
+def test_a_step_that_has_just_failed_is_no_trouble_before_its_job_says_so() -> None:
+    ended = {"name": "inspect", "state": {"terminated": {"exitCode": 42, "message": "{}"}}}
+    assert job_state(job(), [pod(ended)], "Crashed") == JobState("Pending")
 
 
 def test_pods_of_a_job_are_told_apart_and_ordered_by_age() -> None:
