@@ -17,7 +17,7 @@ from tests.bench.decisions.run import Figures, Result
 from tests.bench.decisions.twin import comparison_factors
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(
     seed=st.integers(0, 10_000),
     pattern=st.sampled_from(cases.PATTERNS),
