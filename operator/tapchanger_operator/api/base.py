@@ -86,3 +86,8 @@ def parse_uri(uri: str) -> ModelUri:
     if not separator or not location:
         raise ValueError(f"{uri!r} is not an address; {URI_HELP}")
     return ModelUri(scheme, location)
+
+
+def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
+    """CEL rules as a JSON schema extension: pairs of (rule, message)."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model
+from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model, rules
 from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shapes, Task
 
 CONTROL: Final = "control"
@@ -21,11 +21,6 @@ _HEADER: Final = "^[a-z0-9]([-a-z0-9_.]*[a-z0-9])?$"
 _HEADER_HELP: Final = (
     "write a header's name in lower case, such as x-user-id; with gRPC it is the metadata of that name"
 )
-
-
-def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """CEL rules as a JSON schema extension: pairs of (rule, message)."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
 class VariantModel(Model):

@@ -6,16 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model
+from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, rules
 from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Experiment, Variant
 from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shapes
 
 ServedTask = Literal["text-classification", "token-classification", "feature-extraction"]
-
-
-def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
-    """CEL rules as a JSON schema extension: pairs of (rule, message)."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
 
 class ModelSpec(Model):
@@ -25,7 +20,7 @@ class ModelSpec(Model):
         min_length=1,
         max_length=1024,
         description=f"Where the checkpoint (safetensors) is: {URI_HELP}.",
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (f"self.matches(r'{URI_PATTERN}')", f"not a model address that can be fetched: {URI_HELP}")
         ),
     )
@@ -36,7 +31,7 @@ class EngineSpec(Model):
     """Which engine to build, and what it must show before it serves."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "!(self.runtime in ['onnxruntime', 'openvino'] && self.precision in ['fp16', 'fp8'])",
                 "precision fp16 and fp8 need runtime tensorrt or auto",
@@ -113,7 +108,7 @@ class Objective(Model):
     """One promise: a share `target` of requests answered within `latency`, or a share `availability` answered at all."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "has(self.latency) != has(self.availability)",
                 "an objective is either {latency: 50ms, target: 0.99} or {availability: 0.999}",
@@ -173,7 +168,7 @@ class RolloutSpec(Model):
     steps: list[Step] = Field(
         default=list(DEFAULT_STEPS),
         max_length=20,
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             ("self.map(s, s.weight).isSorted()", "weights must rise from step to step, for example 5, 25, 50"),
             (
                 "self.all(s, self.exists_one(t, t.weight == s.weight))",
@@ -210,7 +205,7 @@ class RouterSpec(Model):
     """What splits the traffic: Envoy pods of the deployment's own, or a gateway that is there already."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 f"self.type != 'GatewayAPI' || {_some('parentRefs')}",
                 "type GatewayAPI needs the Gateway that routes: parentRefs: [{name: GATEWAY, namespace: ITS-NAMESPACE}]",
