@@ -42,7 +42,7 @@ check: venv ## Format, lint, types, import layers, generated files
 	echo "check: ok"
 
 unit: venv $(TAPCHANGER_HOME)/bin/helm ## Unit and golden tests
-	@$(PY) -m pytest tests/unit
+	@$(PY) -m pytest tests/unit -n auto --dist worksteal
 
 $(TAPCHANGER_HOME)/bin/helm:
 	@python3 -m dev.cluster tools

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,7 +134,7 @@ class FakeKube:
 
     def put(self, manifest: Mapping[str, Any]) -> Object:
         """Stores an object as server-side apply does; a change of its spec counts its generation up."""
-        fresh: Object = copy.deepcopy(dict(manifest))
+        fresh: Object = json.loads(json.dumps(manifest))
         ref = Ref.of(fresh)
         live = self.objects.get(ref)
         if live is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,9 @@ from tapchanger_operator.api import crd
 Schema = dict[str, Any]
 
 
+@functools.cache
 def schema_of(kind: str, part: str) -> Schema:
-    """The schema of `spec` or `status` of a kind."""
+    """The schema of `spec` or `status` of a kind, which nobody changes."""
     found = next(d for d in crd.definitions().values() if d["spec"]["names"]["kind"] == kind)
     root = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     result: Schema = root["properties"][part]

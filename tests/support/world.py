@@ -312,9 +312,9 @@ class World:
         inside = [second for second in self.seconds if since <= second.at and (until is None or second.at < until)]
         total = Second(self.now)
         for second in inside:
-            total.requests += second.requests
-            total.slow += second.slow
-            total.failing += second.failing
+            total.requests.update(second.requests)
+            total.slow.update(second.slow)
+            total.failing.update(second.failing)
         revisions = [
             RevisionWindow(
                 revision=revision,

@@ -21,11 +21,10 @@ holds at all times, a fifth narrower than the difference of two intervals with h
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
-
-from tapchanger_operator.decide.sequential import log_sum_exp
 
 Kind = Literal["binary", "score"]
 
@@ -35,12 +34,11 @@ BETS: Final[Mapping[Kind, tuple[float, ...]]] = {
 }
 """How hard to bet: the small ones are for many outcomes, the large ones for rare failures. Each doubles the last, so that
 none is far from the best one for any number of outcomes up to about ten million."""
-_GOLDEN: Final = (math.sqrt(5.0) - 1.0) / 2.0
-_SEARCH_STEPS: Final = 36
-"""Golden section: to a part in 30 million."""
+_SEARCH_STEPS: Final = 60
+"""At most; a handful suffices."""
 _EDGE_STEPS: Final = 28
 _FACTORS: Final = tuple((bet, math.expm1(bet)) for size in BETS["binary"] for bet in (size, -size))
-_COSTS: Final = tuple((size, -math.log1p(-size) - size) for size in BETS["score"])
+_COSTS: Final = tuple((bet, -math.log1p(-size) - size) for size in BETS["score"] for bet in (size, -size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +78,23 @@ class Difference:
 
 def log_wealth(tally: Tally, kind: Kind, mean: float) -> float:
     """Log of the wealth of a bettor against `mean` (0 to 1): large where the outcomes speak against it. Convex in `mean`."""
+    return _tangent(tally, kind, mean)[0]
+
+
+def _tangent(tally: Tally, kind: Kind, mean: float) -> tuple[float, float]:
+    """The log of the wealth at `mean`, and its slope there: that of each bet, weighted by what the bet has won."""
     count, total = tally.count, tally.total
     if kind == "binary":
         logs = [bet * total - count * math.log1p(mean * factor) for bet, factor in _FACTORS]
+        slopes = [-count * factor / (1.0 + mean * factor) for _, factor in _FACTORS]
     else:
         away = total - count * mean
-        logs = [sign * size * away - cost * tally.spread for size, cost in _COSTS for sign in (1.0, -1.0)]
-    return log_sum_exp(logs) - math.log(len(logs))
+        logs = [bet * away - cost * tally.spread for bet, cost in _COSTS]
+        slopes = [-count * bet for bet, _ in _COSTS]
+    top = max(logs)
+    won = [math.exp(log - top) for log in logs]
+    all_won = math.fsum(won)
+    return top + math.log(all_won / len(won)), math.fsum(map(operator.mul, won, slopes)) / all_won
 
 
 def interval(tally: Tally, kind: Kind, error: float = 0.05) -> tuple[float, float]:
@@ -106,11 +114,12 @@ def possible(first: Tally, second: Tally, kind: Kind, gap: float, bound: float) 
     """Whether some pair of means that differ by `gap` leaves the log of both bettors' wealth below `bound`."""
     low, high = max(0.0, -gap), min(1.0, 1.0 - gap)
 
-    def wealth(m: float) -> float:
-        return log_wealth(second, kind, m) + log_wealth(first, kind, min(1.0, max(0.0, m + gap)))
+    def tangent(m: float) -> tuple[float, float]:
+        (value, slope), (more, steeper) = _tangent(second, kind, m), _tangent(first, kind, min(1.0, max(0.0, m + gap)))
+        return value + more, slope + steeper
 
     pooled = (first.total - gap * first.count + second.total) / max(1, first.count + second.count)
-    return wealth(min(high, max(low, pooled))) < bound or _falls_below(wealth, low, high, bound)
+    return _falls_below(tangent, min(high, max(low, pooled)), low, high, bound)
 
 
 def exceeds(first: Tally, second: Tally, kind: Kind, gap: float, error: float) -> bool:
@@ -133,22 +142,43 @@ def difference(first: Tally, second: Tally, kind: Kind, error: float) -> Differe
     return Difference(estimate, _edge(inside, estimate, -1.0), _edge(inside, estimate, 1.0))
 
 
-def _falls_below(function: Callable[[float], float], low: float, high: float, bound: float) -> bool:
-    """Whether a convex function is below `bound` anywhere, by golden section."""
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = function(left), function(right)
+def _falls_below(
+    tangent: Callable[[float], tuple[float, float]], m: float, low: float, high: float, bound: float
+) -> bool:
+    """Whether a convex function is below `bound` anywhere from `low` to `high`, looking at `m` first.
+
+    A convex function is nowhere below its tangents, so two of them that meet above the bound prove that it isn't
+    (Kelley 1960, "The cutting-plane method for solving convex programs"). Where neither is shown it counts as below.
+    """
+    left = right = (math.nan, math.nan, math.nan)
     for _ in range(_SEARCH_STEPS):
-        if min(at_left, at_right) < bound:
+        value, slope = tangent(m)
+        if value < bound:
             return True
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = function(left)
+        width = high - low
+        if slope < 0.0:
+            low, left = m, (m, value, slope)
         else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = function(right)
-    return False
+            high, right = m, (m, value, slope)
+        m, floor = _meeting(left, right, low, high)
+        if floor >= bound:
+            return False
+        if high - low > width / 2.0 and low < m < high:
+            m = (low + high) / 2.0
+    return True
+
+
+def _meeting(
+    left: tuple[float, float, float], right: tuple[float, float, float], low: float, high: float
+) -> tuple[float, float]:
+    """Where the falling tangent of `left` and the rising one of `right` meet, or the one there is ends; and how high that is."""
+    (at, value, slope), (other, there, rise) = left, right
+    if math.isnan(at):
+        return low, there + rise * (low - other)
+    if math.isnan(other):
+        return high, value + slope * (high - at)
+    middle = min(high, max(low, at + (value - there - rise * (at - other)) / (rise - slope)))
+    return middle, max(value + slope * (middle - at), there + rise * (middle - other))
 
 
 def _edge(inside: Callable[[float], bool], near: float, far: float) -> float:

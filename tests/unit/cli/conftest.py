@@ -21,8 +21,9 @@ def server() -> Iterator[FakeApiServer]:
 
 
 @pytest.fixture
-def run(server: FakeApiServer, tmp_path: Path) -> Run:
-    """Runs the command; `program` is how it is called."""
+def run(server: FakeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in a pipe of no stated width; `program` is how it is called."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     config = server.kubeconfig(tmp_path)
 
     def run(*words: str, program: str = "tapchanger") -> Result:
