@@ -35,9 +35,12 @@ def _steer(subject: Subject) -> Iterator[tuple[str, str, str]]:
     if subject.hold is not None:
         yield "resume", "", "takes the hold away"
     elif canary and canary.paused:
-        yield "resume", "", f"gives step {canary.step + 1} its {subject.policy.timeout} again, once requests come"
+        what = "the mirroring" if canary.mirroring else f"step {canary.step + 1}"
+        yield "resume", "", f"gives {what} its {subject.policy.timeout} again, once requests come"
     if canary:
-        if canary.step >= 0 and not canary.suspicions:
+        if canary.mirroring:
+            yield "skip", " --reason '…'", "gives the first step to a canary whose answers were not compared"
+        elif canary.step >= 0 and not canary.suspicions:
             yield "skip", " --reason '…'", f"passes step {canary.step + 1} without a verdict"
         yield "promote", "", f"gives {canary.revision} all requests at once"
         beside = status.stable.revision if status.stable else "the stable revision"

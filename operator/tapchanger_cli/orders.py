@@ -74,7 +74,7 @@ def _canary(subject: Subject) -> list[str]:
 
 def _in_step(subject: Subject) -> list[str]:
     canary = subject.status.canary
-    return [canary.revision] if canary and canary.step >= 0 else []
+    return [canary.revision] if canary and (canary.step >= 0 or canary.mirroring) else []
 
 
 def _waiting(subject: Subject) -> list[str]:

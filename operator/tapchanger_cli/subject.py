@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from tapchanger_cli.errors import CliError
 from tapchanger_cli.words import printable
 from tapchanger_operator.api import controls, reasons
-from tapchanger_operator.api.spec import DEFAULT_STEPS, Analysis, RolloutSpec, SloSpec
+from tapchanger_operator.api.rollout import DEFAULT_STEPS, Analysis, RolloutSpec
+from tapchanger_operator.api.spec import SloSpec
 from tapchanger_operator.api.status import Condition, Rejection, TransformerDeploymentStatus
 
 

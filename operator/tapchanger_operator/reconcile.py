@@ -13,10 +13,11 @@ from tapchanger_operator import names
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
-from tapchanger_operator.api.status import AnalysisStatus, TransformerDeploymentStatus
+from tapchanger_operator.api.status import TransformerDeploymentStatus
 from tapchanger_operator.apply.converge import Applied, converge, release_builds
-from tapchanger_operator.decide import afterwards, arms, compare, judge, rollout, trial
-from tapchanger_operator.decide.state import Change, Outcome, State, Target
+from tapchanger_operator.decide import compare, rollout
+from tapchanger_operator.decide.decision import decide
+from tapchanger_operator.decide.state import Change, State
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.events import event
 from tapchanger_operator.kube import Kube, Object
@@ -29,7 +30,7 @@ from tapchanger_operator.plan.objects import objects
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.resolve.variants import understand_all
 from tapchanger_operator.settings import Settings
-from tapchanger_operator.snapshot import JobState, Silence, Snapshot, Trouble
+from tapchanger_operator.snapshot import JobState, Snapshot, Trouble
 from tapchanger_operator.status import builds as build_status
 from tapchanger_operator.status.compose import compose, refused_spec
 from tapchanger_operator.status.situation import Situation
@@ -80,63 +81,6 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
     changes = (*outcome.changes, *_problem_changes(snapshot.status, status))
     _tell(tools, snapshot.owner, changes, snapshot.now)
     return _next_pass(snapshot, outcome.state, resolution, refused, status)
-
-
-def decide(snapshot: Snapshot, resolution: Resolution) -> tuple[Outcome, AnalysisStatus | None]:
-    """The next state of the rollout, and the record of the analysis."""
-    status = snapshot.status
-    watching = snapshot.watch_windows is not None
-    try:
-        judged = _judge_stable(snapshot) if watching else _judge_canary(snapshot)
-        analysis = judged.record if judged else status.analysis
-    except ValueError as problem:
-        log.warning("the analysis starts anew", extra={"deployment": snapshot.owner.name, "why": str(problem)})
-        judged, analysis = None, judge.unreadable(status, snapshot.now)
-    judgement = judged.judgement if judged else None
-    content = resolution.content
-    target = Target(content.revision, content.build, content.uri) if content else None
-    seen = rollout.Seen(
-        target=target,
-        servers=snapshot.servers,
-        judgement=None if watching else judgement,
-        watch=judgement if watching else None,
-        steering=snapshot.steering,
-    )
-    policy, now = snapshot.spec.rollout, snapshot.now
-    outcome = rollout.advance(policy, arms.hand_over(policy, State.of(status), target, now), seen, now)
-    outcome = trial.follow(
-        snapshot.spec,
-        resolution,
-        outcome,
-        servers=snapshot.servers,
-        windows=snapshot.experiment_windows,
-        now=now,
-        held=snapshot.steering.pause is not None,
-    )
-    windows = snapshot.blame_windows
-    if windows is not None and not isinstance(windows, Silence):
-        outcome, analysis = afterwards.explain(snapshot.spec, status, outcome, analysis, windows)
-    return outcome, analysis
-
-
-def _judge_canary(snapshot: Snapshot) -> judge.Judged | None:
-    whole, step = snapshot.canary_windows, snapshot.step_windows
-    silence = next((windows.why for windows in (whole, step) if isinstance(windows, Silence)), None)
-    return judge.judge(
-        snapshot.spec,
-        snapshot.status,
-        None if isinstance(whole, Silence) else whole,
-        None if isinstance(step, Silence) else step,
-        silence,
-        snapshot.now,
-    )
-
-
-def _judge_stable(snapshot: Snapshot) -> judge.Judged | None:
-    windows = snapshot.watch_windows
-    if isinstance(windows, Silence):
-        return judge.judge_watch(snapshot.spec, snapshot.status, None, windows.why, snapshot.now)
-    return judge.judge_watch(snapshot.spec, snapshot.status, windows, None, snapshot.now)
 
 
 def reconcile_build(tools: Tools, ref: Ref) -> float | None:

@@ -131,6 +131,7 @@ class Snapshot:
     watch_windows: Windows | Silence | None
     slo_windows: Windows | Silence | None
     blame_windows: Windows | Silence | None = None
+    mirror_windows: Windows | Silence | None = None
     steering: Steering = field(default_factory=Steering)
     variants: Mapping[str, VariantSeen] = field(default_factory=dict)
     experiment_windows: Windows | Silence | None = None

@@ -20,6 +20,7 @@ from tapchanger_serving.contract.messages import StepFailure
 from tapchanger_serving.contract.windows import (
     Exemplar,
     LatencyCount,
+    MirrorWindow,
     Quantiles,
     RevisionWindow,
     Scores,
@@ -43,6 +44,8 @@ class Behaviour:
     starts: bool = True
     liked: float | None = None
     """The score that every user gives, where they give any."""
+    differs: float = 0.0
+    """The share of copied requests that it answers unlike the stable revision."""
 
 
 @dataclass
@@ -53,6 +56,18 @@ class Second:
     requests: Counter[str] = field(default_factory=Counter)
     slow: Counter[str] = field(default_factory=Counter)
     failing: Counter[str] = field(default_factory=Counter)
+    copies: dict[tuple[str, str], Copies] = field(default_factory=dict)
+    """By canary and the revision that answered the original."""
+
+
+@dataclass
+class Copies:
+    """Requests that were copied, and among them those that were slow, failed or answered unlike the original."""
+
+    requests: int = 0
+    slow: int = 0
+    failing: int = 0
+    differing: int = 0
 
 
 @dataclass
@@ -282,7 +297,24 @@ class World:
                 second.failing[revision] += failing
                 second.slow[revision] += failing + self._whole(f"{revision} slow", count * behaviour.slow)
             second.requests[revision] += count
+        for revision, (canary, percent) in self._copied().items():
+            second.copies[canary, revision] = self._copy(canary, second.requests[revision] * percent / 100)
         self.seconds.append(second)
+
+    def _copied(self) -> dict[str, tuple[str, int]]:
+        """By revision that serves, whom its requests are copied to and how many percent, as the first router has it."""
+        mirror = mirrored(next(iter(self.routers.values()))[1]) if self.routers else None
+        return {revision: mirror for revision, weight in self.weights().items() if weight and mirror}
+
+    def _copy(self, canary: str, share: float) -> Copies:
+        behaviour, count = self._behaviour(canary), self._whole(f"{canary} copies", share)
+        failing = self._whole(f"{canary} copies failing", count * behaviour.failing)
+        return Copies(
+            count,
+            failing + self._whole(f"{canary} copies slow", count * behaviour.slow),
+            failing,
+            self._whole(f"{canary} copies differing", (count - failing) * behaviour.differs),
+        )
 
     def _shares(self) -> dict[str, float]:
         """Requests of this second by revision."""
@@ -335,7 +367,28 @@ class World:
             since=since,
             until=self.now if until is None else until,
             revisions=tuple(revisions),
+            mirrors=_mirrors(inside, latencies),
         )
+
+
+def _mirrors(seconds: Sequence[Second], latencies: Sequence[float]) -> tuple[MirrorWindow, ...]:
+    total: dict[tuple[str, str], Counter[str]] = {}
+    for second in seconds:
+        for pair, copies in second.copies.items():
+            total.setdefault(pair, Counter()).update(vars(copies))
+    return tuple(
+        MirrorWindow(
+            canary=canary,
+            stable=stable,
+            requests=count["requests"],
+            canary_failed=count["failing"],
+            compared=count["requests"] - count["failing"],
+            agreement=float(count["requests"] - count["failing"] - count["differing"]),
+            canary_over=tuple(LatencyCount(threshold=latency, bad=count["slow"]) for latency in latencies),
+            stable_over=tuple(LatencyCount(threshold=latency, bad=0) for latency in latencies),
+        )
+        for (canary, stable), count in total.items()
+    )
 
 
 def _scores(count: int, score: float | None) -> Scores:
@@ -367,6 +420,15 @@ def routed(text: str) -> dict[str, int]:
         shares[cluster["name"].rsplit("-", 1)[0]] += cluster["weight"]
     percent = shares.total() // 100
     return {revision: weight // percent for revision, weight in shares.items()}
+
+
+def mirrored(text: str) -> tuple[str, int] | None:
+    """Whom requests are copied to by a routes file, and how many percent of them."""
+    route = json.loads(text)["resources"][0]["virtual_hosts"][0]["routes"][0]
+    copies = route.get("route", {}).get("request_mirror_policies")
+    if not copies:
+        return None
+    return copies[0]["cluster"].rsplit("-", 1)[0], route["match"]["runtime_fraction"]["default_value"]["numerator"]
 
 
 _VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation")

@@ -84,6 +84,8 @@ def _where(subject: Subject, now: float) -> str:
         return "rolled back" if subject.rejection else ""
     if canary.paused:
         return f"undecided after {subject.policy.timeout}, waits for a person"
+    if canary.mirror and canary.mirroring:
+        return f"gets copies of {canary.mirror.percent} % of the requests, {duration(canary.elapsed(now))}"
     if canary.step < 0:
         return f"servers are starting, {since(canary.created_at, now)}"
     elapsed = duration(canary.elapsed(now))
@@ -101,6 +103,9 @@ def _judged(subject: Subject) -> Iterator[tuple[str, RenderableType]]:
         blamed = evidence.blamed(subject.status.analysis)
         if blamed:
             yield "Blame", Group(*blamed)
+    canary = subject.status.canary
+    if canary and canary.mirror and canary.mirror.agreement is not None:
+        yield "Answers", evidence.mirrored(canary.mirror)
 
 
 def _rest(subject: Subject) -> Iterator[tuple[str, RenderableType | str]]:

@@ -34,13 +34,13 @@ BY_SUFFIX: Final = "-by"
 """`tapchanger.dev/promote-by` names who set `tapchanger.dev/promote`; the chart's admission policy writes it."""
 
 _VALUE: Final = re.compile(
-    r"(?P<revision>[0-9a-f]{4,64})(?:/(?P<step>[1-9][0-9]{0,3}))?(?:\s+(?P<reason>.*))?", re.DOTALL
+    r"(?P<revision>[0-9a-f]{4,64})(?:/(?P<step>0|[1-9][0-9]{0,3}))?(?:\s+(?P<reason>.*))?", re.DOTALL
 )
 
 
 @dataclass(frozen=True)
 class Command:
-    """An order as it was given. `step` counts from 1."""
+    """An order as it was given. `step` counts from 1; 0 is the mirroring before the first."""
 
     order: Order
     revision: str
@@ -64,7 +64,7 @@ def parse(order: Order, value: str) -> Command:
         raise ValueError(f"{annotation(order)} is {value!r}; write {wanted}")
     if order in NEEDS_REASON and not reason:
         raise ValueError(f"{annotation(order)} is {value!r} without a reason; write {wanted}")
-    return Command(order, match["revision"], int(step) if step else None, reason)
+    return Command(order, match["revision"], int(step) if step is not None else None, reason)
 
 
 def render(command: Command) -> str:

@@ -129,6 +129,10 @@ VARIANTS_RULES: Final = rules(
 )
 SPEC_RULES: Final = rules(
     (
+        "!has(self.rollout.mirror) || self.rollout.mirror == 0 || self.router.type == 'Envoy'",
+        "rollout.mirror needs router.type Envoy: routes of a gateway can't mark the requests that are copied; set it to 0",
+    ),
+    (
         "!has(self.experiment) || (has(self.variants) && self.variants.size() > 0)",
         "experiment needs variants to compare: write variants: [{name: b, weight: 10, model: {uri: …}}]",
     ),

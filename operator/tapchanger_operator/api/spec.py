@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, rules
 from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Experiment, Variant
+from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shapes
 
 ServedTask = Literal["text-classification", "token-classification", "feature-extraction"]
@@ -130,54 +131,6 @@ class SloSpec(Model):
 
     objectives: list[Objective] = Field(default=list(DEFAULT_OBJECTIVES), min_length=1, max_length=8)
     window: Duration = Field(default="1h", description="Over which time status.slo is computed.")
-
-
-class Step(Model):
-    """One step of a canary: the share of requests that it gets, and for how long at least."""
-
-    weight: int = Field(ge=1, le=99)
-    hold: Duration = Field(default="0s", description="Shortest time at this weight, however good the verdict.")
-
-
-class Analysis(Model):
-    """When a step is passed, and what happens when it can't be decided."""
-
-    false_alarm: float = Field(
-        default=0.01, gt=0, le=0.2, description="Largest chance that a healthy canary is ever rolled back."
-    )
-    min_requests: int = Field(
-        default=100,
-        ge=1,
-        le=10_000_000,
-        description="Requests that a canary must answer in each step, and at a pace that brings so many within timeout.",
-    )
-    timeout: Duration = Field(
-        default="15m",
-        description="How long a step may stay undecided. One whose requests can't rule out twice an objective's budget takes a "
-        "third of it at least.",
-    )
-    on_inconclusive: Literal["Pause", "Promote", "Rollback"] = "Pause"
-
-
-DEFAULT_STEPS = (Step(weight=5), Step(weight=25), Step(weight=50))
-
-
-class RolloutSpec(Model):
-    """How a new revision takes over."""
-
-    steps: list[Step] = Field(
-        default=list(DEFAULT_STEPS),
-        max_length=20,
-        json_schema_extra=rules(
-            ("self.map(s, s.weight).isSorted()", "weights must rise from step to step, for example 5, 25, 50"),
-            (
-                "self.all(s, self.exists_one(t, t.weight == s.weight))",
-                "two steps have the same weight; each step must be larger than the one before",
-            ),
-        ),
-    )
-    analysis: Analysis = Analysis()
-    watch: Duration = Field(default="30m", description="How long the previous revision stays warm after a promotion.")
 
 
 class ParentRef(Model):

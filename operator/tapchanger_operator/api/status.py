@@ -50,8 +50,46 @@ class RevisionStatus(StatusModel):
     since: str | None = None
 
 
+class SliceStatus(StatusModel):
+    """Texts of one kind: how many were compared, and which share of them was answered alike."""
+
+    name: str
+    texts: int
+    agreement: float
+
+
+class FlipStatus(StatusModel):
+    """Texts that the stable revision gave one label and the canary another."""
+
+    stable: str
+    canary: str
+    texts: int
+
+
+class MirrorStatus(StatusModel):
+    """Requests that were copied to a canary before its first step, and how its answers compare with the stable revision's.
+
+    `until` is unset while requests are copied. `requests` were answered by both; `agreement` is the mean share of their texts
+    that were answered alike, with an interval that holds at all times. `slices` are those that agree least.
+    """
+
+    percent: int
+    since: str
+    until: str | None = None
+    requests: int = 0
+    failed: int = Field(default=0, description="Requests that only the stable revision answered.")
+    agreement: float | None = None
+    agreement_low: float | None = None
+    agreement_high: float | None = None
+    p99: str | None = Field(default=None, description="Of the canary, from the router to the answer made.")
+    stable_p99: str | None = Field(default=None, description="Of the stable revision, for the same requests.")
+    flips: list[FlipStatus] = []
+    slices: list[SliceStatus] = []
+    exemplars: list[str] = Field(default=[], description="Trace ids of requests that were answered differently.")
+
+
 class CanaryStatus(RevisionStatus):
-    """A revision under test. `step` counts from 0; -1 while its servers start.
+    """A revision under test. `step` counts from 0; -1 while its servers start and while requests are copied to it (`mirror`).
 
     `paused`: undecided for too long. `held_at`: since when a person holds it. `suspicions`: how often it was promoted
     and then put back beside its predecessor; 0 for one that was never promoted.
@@ -65,13 +103,22 @@ class CanaryStatus(RevisionStatus):
     held_at: str | None = None
     held_seconds: float = 0.0
     suspicions: int = 0
+    mirror: MirrorStatus | None = None
+
+    @property
+    def mirroring(self) -> bool:
+        """Whether requests are copied to it."""
+        return self.mirror is not None and self.mirror.until is None
 
     def elapsed(self, now: float) -> float:
-        """Seconds of the present step until `now` (Unix seconds), without those for which it was held."""
-        if self.step_started_at is None:
+        """Seconds of the present step, or of the mirroring before, until `now` (Unix seconds), without those for which it was
+        held.
+        """
+        began = self.mirror.since if self.mirror and self.mirroring else self.step_started_at
+        if began is None:
             return 0.0
         held = self.held_seconds + (now - unix(self.held_at) if self.held_at else 0.0)
-        return now - unix(self.step_started_at) - held
+        return now - unix(began) - held
 
 
 class PreviousStatus(RevisionStatus):
@@ -142,13 +189,15 @@ class BlameStatus(StatusModel):
 
 
 class AnalysisStatus(StatusModel):
-    """The last look at the canary, or at the stable revision after its promotion (`watching`).
+    """The last look at the canary, before its first step (`mirroring`) or in one, or at the stable revision after its
+    promotion (`watching`).
 
     `state` is the running test's memory.
     """
 
     revision: str
     watching: bool = False
+    mirroring: bool = False
     verdict: Literal["Pass", "Fail", "Inconclusive", "Error"]
     reason: str
     message: str

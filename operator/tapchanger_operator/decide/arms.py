@@ -15,7 +15,8 @@ from tapchanger_operator.api import reasons
 from tapchanger_operator.api.arms import ArmNext, SlotRun
 from tapchanger_operator.api.base import seconds, timestamp, unix
 from tapchanger_operator.api.experiment import CONTROL
-from tapchanger_operator.api.spec import RolloutSpec, TransformerDeploymentSpec
+from tapchanger_operator.api.rollout import RolloutSpec
+from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import ArmStatus, PreviousStatus, RetiringStatus
 from tapchanger_operator.decide import slots
 from tapchanger_operator.decide.moves import RETIRE_SECONDS

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import seconds, timestamp
+from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_operator.api.spec import Objective as ObjectiveSpec
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
-from tapchanger_operator.api.status import AnalysisStatus, ObjectiveEvidence, TransformerDeploymentStatus
+from tapchanger_operator.api.status import (
+    AnalysisStatus,
+    MirrorStatus,
+    ObjectiveEvidence,
+    TransformerDeploymentStatus,
+)
+from tapchanger_operator.decide import mirror
 from tapchanger_operator.decide.analysis import (
     AnalysisState,
     Counts,
@@ -22,7 +28,6 @@ from tapchanger_operator.decide.analysis import (
     Settings,
     analyse,
 )
-from tapchanger_operator.decide.blame import dominant
 from tapchanger_operator.decide.culprit import culprit_of, in_words
 from tapchanger_operator.decide.state import Judgement
 from tapchanger_serving.contract.windows import RevisionWindow, Windows
@@ -102,6 +107,53 @@ def judge(
     return _judged(spec, status.analysis, subject, (since_canary, since_step), silence, now)
 
 
+@dataclass(frozen=True)
+class Mirrored:
+    """The judgement on a canary that gets copied requests, the record of its objectives, and what is told of its answers."""
+
+    judged: Judged
+    figures: MirrorStatus
+
+
+def judge_mirror(
+    spec: TransformerDeploymentSpec,
+    status: TransformerDeploymentStatus,
+    windows: Windows | None,
+    silence: str | None,
+    now: float,
+) -> Mirrored | None:
+    """The judgement on the canary before its first step; None while no requests are copied to it.
+
+    It fails by an objective, on which it is compared with the stable revision for the same requests, or by its answers.
+    """
+    canary, stable, policy = status.canary, status.stable, spec.rollout
+    if canary is None or canary.mirror is None or not canary.mirroring or stable is None:
+        return None
+    subject = _Subject(
+        canary.revision,
+        canary.mirror.since,
+        stable.revision,
+        50,
+        canary.elapsed(now),
+        known_good=True,
+        mirroring=True,
+    )
+    seen, figures = None, canary.mirror
+    if windows is not None:
+        window = mirror.window_of(windows, canary.revision, stable.revision)
+        seen = mirror.as_windows(windows, window)
+        figures = mirror.told(figures, window, policy.analysis.false_alarm * mirror.AGREEMENT_PART)
+    judged = _judged(spec, status.analysis, subject, (seen, seen), silence, now)
+    finding = mirror.judge(policy.mirror_gate, figures)
+    verdict = judged.judgement
+    if verdict.result != "Fail" and (verdict.result == "Pass" or finding.result == "Fail"):
+        verdict = Judgement(finding.result, finding.reason, finding.message)
+    record = judged.record.model_copy(
+        update={"verdict": verdict.result, "reason": verdict.reason, "message": verdict.message}
+    )
+    return Mirrored(Judged(verdict, record), figures)
+
+
 def judge_watch(
     spec: TransformerDeploymentSpec,
     status: TransformerDeploymentStatus,
@@ -121,7 +173,7 @@ def judge_watch(
 class _Subject:
     """Which revision is judged, since when (RFC 3339), beside which, at which weight, for how many seconds.
 
-    `known_good`: it passed its steps once, so that it need not be waited for.
+    `known_good`: it passed its steps once, or they are yet to come, so that it need not be waited for.
     """
 
     revision: str
@@ -131,6 +183,12 @@ class _Subject:
     elapsed: float
     watching: bool = False
     known_good: bool = False
+    mirroring: bool = False
+
+    def same(self, record: AnalysisStatus) -> bool:
+        """Whether `record` is of the same test."""
+        test = (record.revision, record.watching, record.mirroring)
+        return test == (self.revision, self.watching, self.mirroring) and record.at >= self.since
 
 
 def _judged(
@@ -141,7 +199,7 @@ def _judged(
     silence: str | None,
     now: float,
 ) -> Judged:
-    if (known and (known.revision, known.watching) != (subject.revision, subject.watching)) or _older(known, subject):
+    if known and not subject.same(known):
         known = None  # what an earlier test left says nothing in this one, even where the content is the same
     state = AnalysisState.from_dict(known.state if known else None)
     wanted = objectives(spec)
@@ -150,14 +208,7 @@ def _judged(
     except LookupError as problem:
         silence = str(problem.args[0])
         look = _look(wanted, subject, None, None, now)
-    timeout = seconds(spec.rollout.analysis.timeout)
-    settings = Settings(
-        false_alarm=spec.rollout.analysis.false_alarm,
-        min_requests=spec.rollout.analysis.min_requests,
-        timeout=math.inf if subject.watching else timeout,
-        patience=0.0 if subject.known_good else timeout * PATIENCE_PART,
-    )
-    verdict, after = analyse(wanted, look, settings, state)
+    verdict, after = analyse(wanted, look, _settings(spec.rollout, subject), state)
     whole = seen[0]
     window = window_of(whole, subject.revision) if whole else RevisionWindow(revision=subject.revision)
     message = verdict.message if silence is None else f"{verdict.message} ({silence})"
@@ -169,6 +220,7 @@ def _judged(
     record = AnalysisStatus(
         revision=subject.revision,
         watching=subject.watching,
+        mirroring=subject.mirroring,
         verdict=verdict.result,
         reason=verdict.reason,
         message=message,
@@ -182,8 +234,20 @@ def _judged(
     return Judged(Judgement(verdict.result, verdict.reason, message, window.first_bad), record)
 
 
-def _older(known: AnalysisStatus | None, subject: _Subject) -> bool:
-    return known is not None and known.at < subject.since
+def _settings(policy: RolloutSpec, subject: _Subject) -> Settings:
+    """How sure the verdict must be; mirroring and steps share `falseAlarm`."""
+    if subject.mirroring:
+        gate = policy.mirror_gate
+        part = policy.analysis.false_alarm * mirror.ANALYSIS_PART
+        return Settings(part, gate.min_requests, seconds(gate.timeout), patience=0.0)
+    timeout = seconds(policy.analysis.timeout)
+    left = 1.0 - mirror.ANALYSIS_PART - mirror.AGREEMENT_PART if policy.mirror else 1.0
+    return Settings(
+        false_alarm=policy.analysis.false_alarm * left,
+        min_requests=policy.analysis.min_requests,
+        timeout=math.inf if subject.watching else timeout,
+        patience=0.0 if subject.known_good else timeout * PATIENCE_PART,
+    )
 
 
 def unreadable(status: TransformerDeploymentStatus, now: float) -> AnalysisStatus | None:
@@ -224,27 +288,3 @@ def _recorded(entry: Evidence) -> ObjectiveEvidence:
         e_value=min(entry.e_value, _LARGEST_E_VALUE),
         threshold=entry.threshold,
     )
-
-
-def slo_reason(spec: TransformerDeploymentSpec, window: RevisionWindow) -> tuple[str, str, list[str]]:
-    """(`True`/`False`/`Unknown`, sentence, one line for each objective) of the stable revision over `slo.window`."""
-    if window.requests == 0:
-        return "Unknown", f"no requests in the last {spec.slo.window}", []
-    lines, missed = [], []
-    for objective in objectives(spec):
-        seen = counts(objective, window)
-        met = seen.rate <= objective.budget
-        lines.append(f"{objective.name}: {100 * (1 - seen.rate):.3f}% of {seen.requests} requests")
-        if not met:
-            mostly = dominant(objective, window)
-            missed.append(f"{objective.name} ({mostly})" if mostly else objective.name)
-    if missed:
-        return "False", f"missed over the last {spec.slo.window}: {', '.join(missed)}", lines
-    return "True", f"all objectives kept over the last {spec.slo.window} ({window.requests} requests)", lines
-
-
-REASON_BY_SLO: Final = {
-    "True": reasons.OBJECTIVES_MET,
-    "False": reasons.OBJECTIVE_BREACHED,
-    "Unknown": reasons.NO_REQUESTS,
-}

@@ -7,8 +7,15 @@ from typing import Final
 
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import seconds, timestamp
-from tapchanger_operator.api.spec import RolloutSpec
-from tapchanger_operator.api.status import CanaryStatus, PreviousStatus, Rejection, RetiringStatus, RevisionStatus
+from tapchanger_operator.api.rollout import RolloutSpec
+from tapchanger_operator.api.status import (
+    CanaryStatus,
+    MirrorStatus,
+    PreviousStatus,
+    Rejection,
+    RetiringStatus,
+    RevisionStatus,
+)
 from tapchanger_operator.decide.state import Change, Outcome, State, Target
 
 RETIRE_SECONDS: Final = 10.0
@@ -25,6 +32,15 @@ def start(state: State, target: Target, beside: RevisionStatus, now: float) -> O
     message = f"revision {target.revision} ({target.uri}) starts as a canary beside {beside.revision}"
     change = Change("Normal", reasons.CANARY_STARTING, message, canary)
     return Outcome(replace(state, canary=canary, retiring=revived), (change,))
+
+
+def mirror(policy: RolloutSpec, state: State, canary: CanaryStatus, now: float) -> Outcome:
+    """Requests are copied to the canary from now on."""
+    begun = canary.model_copy(
+        update={"mirror": MirrorStatus(percent=policy.mirror, since=timestamp(now)), "held_seconds": 0.0}
+    )
+    message = f"{policy.mirror} % of the requests are copied to canary {canary.revision}, whose answers are compared"
+    return Outcome(replace(state, canary=begun), (Change("Normal", reasons.CANARY_MIRRORING, message),))
 
 
 def withdraw(state: State, canary: CanaryStatus, wanted: str, now: float) -> Outcome:
@@ -44,8 +60,10 @@ def step_on(policy: RolloutSpec, state: State, canary: CanaryStatus, why: str, n
 def to_step(policy: RolloutSpec, state: State, canary: CanaryStatus, step: int, now: float) -> Outcome:
     """The canary gets the share of step `step` (counted from 0)."""
     weight = policy.steps[step].weight
+    mirrored = canary.mirror and canary.mirror.model_copy(update={"until": canary.mirror.until or timestamp(now)})
     moved = canary.model_copy(
         update={
+            "mirror": mirrored,
             "step": step,
             "weight": weight,
             "step_started_at": timestamp(now),

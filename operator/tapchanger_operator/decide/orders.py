@@ -9,7 +9,7 @@ from typing import Final
 from tapchanger_operator.api import controls, reasons
 from tapchanger_operator.api.base import timestamp
 from tapchanger_operator.api.controls import Command, Order
-from tapchanger_operator.api.spec import RolloutSpec
+from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_operator.api.status import CanaryStatus, ControlStatus
 from tapchanger_operator.decide import moves
 from tapchanger_operator.decide.state import Change, Outcome, State, Target
@@ -37,10 +37,14 @@ class _Scene:
         return canary
 
     def step(self) -> CanaryStatus:
-        """The canary at the step that the order names. Raises RefusedError where it is at another."""
+        """The canary at the step that the order names (0: the mirroring). Raises RefusedError where it is at another."""
         canary = self.canary()
-        if canary.step + 1 != self.command.step:
-            at = f"step {canary.step + 1}" if canary.step >= 0 else "no step yet: its servers are starting"
+        if canary.step + 1 != self.command.step or (canary.step < 0 and not canary.mirroring):
+            at = (
+                f"step {canary.step + 1}"
+                if canary.step >= 0 or canary.mirroring
+                else "no step yet: its servers are starting"
+            )
             raise RefusedError(f"{canary.revision} is not at step {self.command.step} but at {at}")
         return canary
 
@@ -95,8 +99,13 @@ def _resume(scene: _Scene) -> Outcome:
     canary = scene.step()
     if not canary.paused:
         raise RefusedError(f"{canary.revision} is not waiting: its step is still being judged")
-    again = canary.model_copy(update={"paused": False, "step_started_at": timestamp(scene.now), "held_seconds": 0.0})
-    message = f"step {canary.step + 1} of canary {canary.revision} starts anew, {scene.why}"
+    clock: dict[str, object] = {"step_started_at": timestamp(scene.now)}
+    what = f"step {canary.step + 1}"
+    if canary.mirror and canary.mirroring:
+        clock = {"mirror": canary.mirror.model_copy(update={"since": timestamp(scene.now)})}
+        what = "the mirroring"
+    again = canary.model_copy(update={"paused": False, "held_seconds": 0.0, **clock})
+    message = f"{what} of canary {canary.revision} starts anew, {scene.why}"
     return Outcome(replace(scene.state, canary=again), (Change("Normal", reasons.CANARY_STEP, message, by=scene.by),))
 
 

@@ -8,8 +8,8 @@ from typing import Final, Literal
 
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import seconds, timestamp, unix
-from tapchanger_operator.api.spec import RolloutSpec
-from tapchanger_operator.api.status import CanaryStatus, HistoryEntry, RevisionStatus
+from tapchanger_operator.api.rollout import RolloutSpec
+from tapchanger_operator.api.status import CanaryStatus, HistoryEntry, MirrorStatus, RevisionStatus
 from tapchanger_operator.decide import moves, orders
 from tapchanger_operator.decide.state import Change, Judgement, Outcome, State, Target
 from tapchanger_operator.snapshot import Servers, Steering
@@ -93,7 +93,7 @@ def _serve(policy: RolloutSpec, state: State, seen: Seen, now: float) -> Outcome
     if state.canary is None:
         return Outcome(state) if seen.steering.pause else moves.start(state, target, state.stable, now)
     if state.canary.step < 0:
-        return _start(policy, state, state.canary, seen.servers.get(target.revision, Servers()), now)
+        return _start(policy, state, state.canary, seen.servers.get(target.revision, Servers()), judgement, now)
     return _judge(policy, state, state.canary, judgement, now)
 
 
@@ -104,8 +104,15 @@ def _is_suspect(policy: RolloutSpec, state: State, seen: Seen) -> bool:
     return seen.watch.result == "Fail" and seen.servers.get(state.previous.revision, Servers()).available
 
 
-def _start(policy: RolloutSpec, state: State, canary: CanaryStatus, servers: Servers, now: float) -> Outcome:
-    """Before the first step: wait for the servers, then for the routers to know them."""
+def _start(
+    policy: RolloutSpec,
+    state: State,
+    canary: CanaryStatus,
+    servers: Servers,
+    judgement: Judgement | None,
+    now: float,
+) -> Outcome:
+    """Before the first step: wait for the servers, then for the routers to know them, then for copied requests if wanted."""
     if not servers.available:
         if now - unix(canary.created_at) > READY_DEADLINE_SECONDS:
             waited = f"{READY_DEADLINE_SECONDS / 60:.0f} minutes"
@@ -116,9 +123,45 @@ def _start(policy: RolloutSpec, state: State, canary: CanaryStatus, servers: Ser
         return Outcome(replace(state, canary=canary.model_copy(update={"available_at": timestamp(now)})))
     if canary.held_at or now - unix(canary.available_at) < SETTLE_SECONDS:
         return Outcome(state)
+    if policy.mirror and canary.mirror is None:
+        return moves.mirror(policy, state, canary, now)
+    if policy.mirror and canary.mirror and canary.mirroring:
+        return _mirror(policy, state, canary, canary.mirror, judgement, now)
+    return _first_step(policy, state, canary, now)
+
+
+def _first_step(policy: RolloutSpec, state: State, canary: CanaryStatus, now: float) -> Outcome:
     if not policy.steps:
         return moves.promote(policy, state, canary, "the rollout has no steps", now)
     return moves.to_step(policy, state, canary, 0, now)
+
+
+def _mirror(
+    policy: RolloutSpec,
+    state: State,
+    canary: CanaryStatus,
+    mirror: MirrorStatus,
+    judgement: Judgement | None,
+    now: float,
+) -> Outcome:
+    """While requests are copied: on with a Pass, and a decision by the policy where there was none in time."""
+    if mirror.percent != policy.mirror:
+        changed = mirror.model_copy(update={"percent": policy.mirror})
+        return Outcome(replace(state, canary=canary.model_copy(update={"mirror": changed})))
+    if judgement is None:
+        return Outcome(state)
+    if judgement.result == "Pass":
+        return _mirrored(policy, state, canary, judgement.message, now)
+    timeout = policy.mirror_gate.timeout
+    if canary.elapsed(now) < seconds(timeout):
+        return Outcome(state)
+    return _undecided(policy, state, canary, judgement, timeout, now)
+
+
+def _mirrored(policy: RolloutSpec, state: State, canary: CanaryStatus, why: str, now: float) -> Outcome:
+    told = Change("Normal", reasons.MIRRORED, f"canary {canary.revision} takes its first step after mirroring: {why}")
+    outcome = _first_step(policy, state, canary, now)
+    return Outcome(outcome.state, (told, *outcome.changes))
 
 
 def _judge(policy: RolloutSpec, state: State, canary: CanaryStatus, judgement: Judgement | None, now: float) -> Outcome:
@@ -135,8 +178,17 @@ def _judge(policy: RolloutSpec, state: State, canary: CanaryStatus, judgement: J
         return moves.step_on(policy, state, canary, judgement.message, now) if elapsed >= hold else Outcome(state)
     if elapsed < seconds(policy.analysis.timeout):
         return Outcome(state)
+    return _undecided(policy, state, canary, judgement, policy.analysis.timeout, now)
+
+
+def _undecided(
+    policy: RolloutSpec, state: State, canary: CanaryStatus, judgement: Judgement, timeout: str, now: float
+) -> Outcome:
+    """What the policy says where there was no decision in time."""
     if policy.analysis.on_inconclusive == "Promote":
         why = f"undecided in time, and onInconclusive is Promote: {judgement.message}"
+        if canary.mirroring:
+            return _mirrored(policy, state, canary, why, now)
         return moves.step_on(policy, state, canary, why, now)
     if policy.analysis.on_inconclusive == "Rollback":
         why = f"undecided in time, and onInconclusive is Rollback: {judgement.message}"
@@ -144,8 +196,9 @@ def _judge(policy: RolloutSpec, state: State, canary: CanaryStatus, judgement: J
     if canary.paused:
         return Outcome(state)
     paused = replace(state, canary=canary.model_copy(update={"paused": True}))
-    late = f"undecided after {policy.analysis.timeout}: {judgement.message}"
-    message = f"canary {canary.revision} waits at {canary.weight} %: {late}"
+    late = f"undecided after {timeout}: {judgement.message}"
+    where = "with copied requests" if canary.mirroring else f"at {canary.weight} %"
+    message = f"canary {canary.revision} waits {where}: {late}"
     return Outcome(paused, (Change("Warning", reasons.CANARY_PAUSED, message),))
 
 

@@ -111,6 +111,7 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
     slo_since = now - seconds(spec.slo.window)
     stable_since = unix(status.stable.since) if status.stable and status.stable.since else None
     watch_since = stable_since if watched(spec.rollout, State.of(status)) else None
+    mirror = status.canary.mirror if status.canary else None
     due = compare.due(status.experiment, now)
 
     def windows(since: float | None, until: float | None = None) -> Windows | Silence | None:
@@ -135,6 +136,7 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
         step_windows=windows(step_since),
         watch_windows=windows(watch_since),
         blame_windows=windows(afterwards.due(status)),
+        mirror_windows=windows(unix(mirror.since) if mirror and mirror.until is None else None),
         slo_windows=windows(None if stable_since is None else slo_since),
         steering=steering(body),
         variants=_variants(kube, body, spec, status, live, pods),

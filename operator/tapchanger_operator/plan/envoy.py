@@ -6,14 +6,15 @@ Routes and clusters are separate files so that a change of weights reloads route
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from tapchanger_operator.names import Owner, server
 from tapchanger_operator.plan.common import Manifest
-from tapchanger_operator.plan.envoy_tracing import request_start, tracing
+from tapchanger_operator.plan.envoy_routes import cluster_name, routes, routes_file
+from tapchanger_operator.plan.envoy_tracing import tracing
+from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.settings import Settings
 from tapchanger_serving.contract import names as contract
 
@@ -23,47 +24,11 @@ _TYPE: Final = "type.googleapis.com/"
 _MONITORS: Final = f"{_TYPE}envoy.extensions.resource_monitors"
 _PROTOCOLS: Final = {"grpc": contract.GRPC_PORT, "http": contract.HTTP_PORT}
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-REQUEST_TIMEOUT: Final = "60s"
-"""How long a request may take."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Shares of the traffic by revision. A revision with weight 0 is known to the router but gets nothing.
-
-    Without `sticky` each request goes where chance sends it, by `weights` in percent. With `sticky`, the name of a request
-    header (gRPC: metadata), its value is hashed to a slot, and `slots` says in slot order which revision has how many of
-    them; a request without the header goes to a slot by chance. `weights` then counts slots.
-    """
-
-    weights: Mapping[str, int]
-    slots: tuple[tuple[str, int], ...] = ()
-    sticky: str | None = None
-
-    def __post_init__(self) -> None:
-        total = sum(self.weights.values())
-        wanted = sum(size for _, size in self.slots) if self.slots else 100
-        if self.weights and total != wanted:
-            raise ValueError(f"weights must add up to {wanted}, not {total}: {dict(self.weights)}")
-
-    @staticmethod
-    def of_slots(slots: Sequence[tuple[str, int]], known: Iterable[str], sticky: str | None) -> Split:
-        """The split by which `slots` (revision and number, in slot order) go; `known` revisions get nothing but are known."""
-        weights = dict.fromkeys(known, 0)
-        for revision, size in slots:
-            weights[revision] = weights.get(revision, 0) + size
-        return Split(weights, tuple(slots), sticky)
-
-    def entries(self) -> list[tuple[str, int]]:
-        """Revision and weight in the router's order. Envoy counts through them until it is past the hash or random number."""
-        return list(self.slots) or [
-            (revision, weight) for revision, weight in sorted(self.weights.items()) if weight > 0
-        ]
 
 
 def files(owner: Owner, split: Split, settings: Settings) -> dict[str, str]:
     """File name → text of the whole configuration."""
-    return dict(_files(owner, tuple(sorted(split.weights.items())), split.slots, split.sticky, settings))
+    return dict(_files(owner, tuple(sorted(split.weights.items())), split.slots, split.sticky, split.mirror, settings))
 
 
 @lru_cache(maxsize=1024)
@@ -72,10 +37,11 @@ def _files(
     weights: tuple[tuple[str, int], ...],
     slots: tuple[tuple[str, int], ...],
     sticky: str | None,
+    mirror: Mirror | None,
     settings: Settings,
 ) -> Mapping[str, str]:
     """Rendered once for each split: a pass finds it unchanged far more often than not."""
-    split = Split(dict(weights), slots, sticky)
+    split = Split(dict(weights), slots, sticky, mirror)
     return {
         "bootstrap.json": _text(bootstrap(owner, settings)),
         "listeners.json": _text(_resources("listener.v3.Listener", listeners(owner))),
@@ -146,26 +112,13 @@ def listeners(owner: Owner) -> list[Manifest]:
     return [_listener(owner, protocol, port) for protocol, port in _PROTOCOLS.items()]
 
 
-def routes_file(protocol: str) -> str:
-    """The file of one protocol's routes: Envoy takes exactly one route configuration from a file."""
-    return f"routes-{protocol}.json"
-
-
-def routes(protocol: str, split: Split) -> Manifest:
-    """Everything goes to the weighted revisions; the answer names the one that gave it."""
-    return {
-        "name": protocol,
-        "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [_route(protocol, split)]}],
-    }
-
-
 def clusters(owner: Owner, revisions: Sequence[str], settings: Settings) -> list[Manifest]:
     """A cluster for each revision and protocol, resolved to the pods behind its headless Service."""
     found = []
     for revision in revisions:
         host = f"{server(owner.name, revision)}.{owner.namespace}.svc.{settings.cluster_domain}"
         for protocol, port in _PROTOCOLS.items():
-            cluster = _cluster(_cluster_name(protocol, revision), host, port, http2=protocol == "grpc")
+            cluster = _cluster(cluster_name(protocol, revision), host, port, http2=protocol == "grpc")
             cluster["metadata"] = {"filter_metadata": {"tapchanger": {"revision": revision}}}
             cluster["outlier_detection"] = {
                 "enforcing_consecutive_5xx": 0,
@@ -178,42 +131,6 @@ def clusters(owner: Owner, revisions: Sequence[str], settings: Settings) -> list
             }
             found.append(cluster)
     return found
-
-
-def _cluster_name(protocol: str, revision: str) -> str:
-    return f"{revision}-{protocol}"
-
-
-def _route(protocol: str, split: Split) -> Manifest:
-    weighted = [
-        {
-            "name": _cluster_name(protocol, revision),
-            "weight": weight,
-            "response_headers_to_add": [
-                {
-                    "header": {"key": contract.REVISION_HEADER, "value": revision},
-                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                }
-            ],
-        }
-        for revision, weight in split.entries()
-    ]
-    match = {"match": {"prefix": "/"}}
-    if not weighted:
-        body = {"inline_string": "no revision is serving yet; see `kubectl get tdep`\n"}
-        return {**match, "direct_response": {"status": 503, "body": body}}
-    action = {
-        "weighted_clusters": {"clusters": weighted, **({"use_hash_policy": True} if split.sticky else {})},
-        **({"hash_policy": [{"header": {"header_name": split.sticky}}]} if split.sticky else {}),
-        "timeout": REQUEST_TIMEOUT,
-        "max_stream_duration": {"grpc_timeout_header_max": REQUEST_TIMEOUT},
-        "retry_policy": {
-            "retry_on": "connect-failure,refused-stream,reset-before-request",
-            "num_retries": 2,
-            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
-        },
-    }
-    return {**match, "route": action, "request_headers_to_add": [request_start()]}
 
 
 def _address(host: str, port: int) -> Manifest:

@@ -13,7 +13,8 @@ from tapchanger_operator import names
 from tapchanger_operator.api.spec import RouterSpec
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.plan.common import Manifest, labels, metadata
-from tapchanger_operator.plan.envoy import REQUEST_TIMEOUT, Split
+from tapchanger_operator.plan.envoy_routes import REQUEST_TIMEOUT
+from tapchanger_operator.plan.split import Split
 from tapchanger_serving.contract import names as contract
 
 API_VERSION: Final = "gateway.networking.k8s.io/v1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tapchanger_operator import names
 from tapchanger_operator.api.base import API_VERSION
@@ -15,6 +15,7 @@ from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.plan import envoy, gateway, jobs, network, router, server, store
 from tapchanger_operator.plan.common import Manifest
 from tapchanger_operator.plan.routing import routing
+from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.resolve.identity import RevisionContent, inspection_key
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.resolve.variants import variant_spec
@@ -91,14 +92,18 @@ def _contents(snapshot: Snapshot, resolution: Resolution) -> Mapping[str, Revisi
     return {**snapshot.contents, **{target.revision: target for target in targets}}
 
 
-def split_of(spec: TransformerDeploymentSpec, state: State) -> envoy.Split:
+def split_of(spec: TransformerDeploymentSpec, state: State) -> Split:
     """How the routers split the requests: by the rollout's weights, or by an experiment's slots."""
     weights = state.weights()
+    canary = state.canary
+    mirroring = canary.mirror if canary and canary.mirroring else None
+    mirror = Mirror(canary.revision, mirroring.percent) if canary and mirroring else None
     if not weights or state.experiment is None:
-        return envoy.Split(weights)
+        return Split(weights, mirror=mirror)
     slots, known = arms.routed(state)
     sticky = spec.experiment.sticky_by if spec.experiment else None
-    return envoy.Split.of_slots(slots, known, sticky.header if sticky else None)
+    split = Split.of_slots(slots, known, sticky.header if sticky else None)
+    return replace(split, mirror=mirror)
 
 
 def _variant_inspections(

@@ -11,7 +11,8 @@ from tapchanger_operator.api.status import (
     TargetStatus,
     TransformerDeploymentStatus,
 )
-from tapchanger_operator.decide.judge import REASON_BY_SLO, slo_reason, window_of
+from tapchanger_operator.decide.judge import window_of
+from tapchanger_operator.decide.slo import REASON_BY_SLO, slo_reason
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.snapshot import Silence
 from tapchanger_operator.status import arms, routes
@@ -123,6 +124,8 @@ def _progressing(situation: Situation) -> Condition:
         return condition(reasons.PROGRESSING, "False", reasons.HELD, sentence(situation))
     if state.canary:
         reason = reasons.CANARY_STARTING if state.canary.step < 0 else reasons.CANARY_STEP
+        if state.canary.mirroring:
+            reason = reasons.CANARY_MIRRORING
         if state.canary.suspicions:
             reason = reasons.SUSPECTED
         if state.canary.paused:

@@ -42,7 +42,7 @@ def canary_sentence(situation: Situation) -> str:
     if canary is None:
         return ""
     hold = f", {_held(situation)}" if situation.held else ""
-    if canary.step < 0:
+    if canary.step < 0 and not canary.mirroring:
         trouble = snapshot.servers.get(canary.revision, Servers()).trouble
         return f"canary {canary.revision} is starting{hold}" + (f": {trouble}" if trouble else "")
     steps = len(snapshot.spec.rollout.steps)
@@ -51,7 +51,9 @@ def canary_sentence(situation: Situation) -> str:
     verdict = f": {analysis.message}" if analysis and known else ""
     paused = ", paused" if canary.paused else ""
     rounded = 10 * int(canary.elapsed(snapshot.now) // 10)
-    if canary.suspicions:
+    if canary.mirror and canary.mirroring:
+        where = f"canary {canary.revision} gets copies of {canary.mirror.percent} % of the requests ({rounded} s{paused}{hold})"
+    elif canary.suspicions:
         beside = situation.state.stable.revision if situation.state.stable else "nothing"
         where = f"suspect {canary.revision} at {canary.weight} % beside {beside} ({rounded} s{paused}{hold})"
     else:

@@ -1,4 +1,4 @@
-"""Which requests get spans: all while there are few, a share of them when there are many."""
+"""Which requests get spans: all while there are few, a share of them when there are many, and all that are copied."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, Sa
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.span import TraceState
 from opentelemetry.util.types import Attributes
+
+from tapchanger_serving.contract import names
 
 ALL_UP_TO = 20
 """Requests in a second that are traced whatever the share: a canary that gets one a second must show where its time goes
@@ -40,7 +42,9 @@ class Sparing(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """Whether the request of this span is traced."""
+        """Whether the request of this span is traced. Of a copied one both halves are needed."""
+        if attributes and names.ATTR_MIRROR in attributes:
+            return ALWAYS_ON.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
         second = int(self._clock())
         if second != self._second:
             self._second, self._taken = second, 0

@@ -73,8 +73,9 @@ def _read(request: Any) -> Texts | Refusal:
 
 
 def _traced(request: Any, answer: Answered) -> Traced:
-    failed = isinstance(answer.outcome, Refusal) and not answer.outcome.client
-    return Traced(headers(request.parameters()), failed, answer.tokens)
+    if isinstance(answer.outcome, Refusal):
+        return Traced(headers(request.parameters()), not answer.outcome.client, answer.tokens)
+    return Traced(headers(request.parameters()), False, answer.tokens, answer.outcome)
 
 
 def _respond(request: Any, answer: Answers | Refusal) -> Any:

@@ -4,7 +4,8 @@ Triton's own tracer is not used (docs/adr/0008-own-server-spans.md), but the spa
 the moment that the router got the request, with the event QUEUE_START then; below it `preprocess`, `compute` (with
 COMPUTE_START and COMPUTE_END) and `postprocess`, of the whole batch. A batch of several chunks prepares and finishes
 those in the middle between the engine's runs, which is within its `compute` span; the exact sums are attributes of the
-model's span. Spans hold nothing of a text but how many tokens it has.
+model's span. Spans hold nothing of a text but how many tokens it has, and of answers the labels, where a request is copied
+to a canary (see :mod:`~tapchanger_serving.backends.answered`).
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from tapchanger_serving.backends import log
+from tapchanger_serving.backends import answered, log
 from tapchanger_serving.backends.sampling import sampler
 from tapchanger_serving.contract import names
+from tapchanger_serving.engines.answers import Answers
 from tapchanger_serving.engines.phases import Phases
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 SHARE = "OTEL_TRACES_SAMPLER_ARG"
-FORWARDED_HEADERS = (names.TRACEPARENT_HEADER, names.REQUEST_START_HEADER)
+FORWARDED_HEADERS = (names.TRACEPARENT_HEADER, names.REQUEST_START_HEADER, names.MIRROR_HEADER)
 FLUSH_MILLISECONDS = 1000
 _START = re.compile(r"t=(\d{1,10})(?:\.(\d{1,9}))?")
 _NANO = 1e9
@@ -38,13 +40,20 @@ _LONGEST_WAIT = 600 * 10**9
 
 @dataclass(frozen=True)
 class Traced:
-    """One request of a batch: the headers that Triton handed on, whether it got no answer, and its number of tokens (0
-    where that isn't known).
+    """One request of a batch: the headers that Triton handed on, whether it got no answer, its number of tokens (0
+    where that isn't known), and what was answered, where it is asked for.
     """
 
     headers: Mapping[str, object]
     failed: bool
     tokens: int = 0
+    answer: Answers | None = None
+
+    @property
+    def mirror(self) -> str | None:
+        """The revision that gets a copy of the request; None for one that isn't copied."""
+        found = self.headers.get(names.MIRROR_HEADER)
+        return found if isinstance(found, str) and found else None
 
 
 def headers(parameters: str) -> Mapping[str, object]:
@@ -112,11 +121,14 @@ class Tracer:
         parent = self._parent(request.headers.get(names.TRACEPARENT_HEADER))
         begin, end = phases.begin, phases.end
         queued = started(request.headers.get(names.REQUEST_START_HEADER), begin)
+        copied = {} if request.mirror is None else {names.ATTR_MIRROR: request.mirror}
         span = self._tracer.start_span(
-            self._model, parent, trace.SpanKind.SERVER, start_time=begin if queued is None else queued
+            self._model, parent, trace.SpanKind.SERVER, copied, start_time=begin if queued is None else queued
         )
         if span.is_recording():
             span.set_attributes({**shared, names.ATTR_TOKENS: request.tokens} if request.tokens else shared)
+            if copied and request.answer is not None:
+                span.set_attribute(names.ATTR_ANSWERS, answered.words(request.answer))
             if queued is not None:
                 span.add_event("QUEUE_START", timestamp=queued)
             if request.failed:

@@ -43,6 +43,9 @@ REQUEST_START_HEADER: Final = "x-request-start"
 """Request header `t=SECONDS.FRACTION` from router to server: when the router got the request. Waiting is counted from it."""
 TRACEPARENT_HEADER: Final = "traceparent"
 """Request header with the W3C trace context: the server's spans become children of the router's."""
+MIRROR_HEADER: Final = "x-tapchanger-mirror"
+"""Request header from router to server on a request that is copied to a canary: the canary's revision. The original has it as
+well as the copy, so that both servers tell what they answered."""
 
 # Span and resource attributes.
 ATTR_NAMESPACE: Final = "tapchanger.namespace"
@@ -58,6 +61,11 @@ ATTR_PRE: Final = "tapchanger.preprocess.duration"
 ATTR_COMPUTE: Final = "tapchanger.compute.duration"
 ATTR_POST: Final = "tapchanger.postprocess.duration"
 """On the same span: seconds that the batch spent on tokenizing and padding, in the engine, and on making answers."""
+ATTR_MIRROR: Final = "tapchanger.mirror"
+"""On the same span, where the request was copied: the revision that got the copy."""
+ATTR_ANSWERS: Final = "tapchanger.answers"
+"""On the same span, where the request was copied and answered: what was answered, as
+:mod:`tapchanger_serving.contract.mirror` says. It holds labels, never texts."""
 ATTR_NODE: Final = "k8s.node.name"
 ATTR_POD: Final = "k8s.pod.name"
 """Resource attributes of servers, by OpenTelemetry's semantic conventions for Kubernetes."""

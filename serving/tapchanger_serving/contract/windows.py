@@ -102,6 +102,52 @@ class Scores(Message):
     squares: float = 0.0
 
 
+class Slice(Message):
+    """Texts of one kind in both answers: how many, and how many were answered alike."""
+
+    name: str
+    texts: int
+    alike: int
+
+
+class Flip(Message):
+    """Texts that the stable revision gave one label and the canary another."""
+
+    stable: str
+    canary: str
+    texts: int
+
+
+class MirrorWindow(Message):
+    """Copied requests that `canary` and `stable` both told of, by the time at which the second of them did.
+
+    `requests` counts pairs, `canary_failed` and `stable_failed` those that one of both did not answer while the other did.
+    `compared` pairs were answered by both; `agreement` sums over them which share of their texts was answered alike.
+    `canary_over` and `stable_over` count for each threshold which requests took longer than that from the router's receipt
+    to the answer, or failed. `flips` are the most frequent ones. `lengths` are slices by tokens of a request (`<=64`: at most
+    64 and more than 32), `labels` by the stable revision's label. `exemplars` are trace ids of requests that were answered
+    differently.
+    """
+
+    canary: str
+    stable: str
+    requests: int = 0
+    canary_failed: int = 0
+    stable_failed: int = 0
+    compared: int = 0
+    agreement: float = 0.0
+    texts: int = 0
+    alike: int = 0
+    canary_over: tuple[LatencyCount, ...] = ()
+    stable_over: tuple[LatencyCount, ...] = ()
+    canary_latency: Quantiles = Quantiles()
+    stable_latency: Quantiles = Quantiles()
+    flips: tuple[Flip, ...] = ()
+    lengths: tuple[Slice, ...] = ()
+    labels: tuple[Slice, ...] = ()
+    exemplars: tuple[str, ...] = ()
+
+
 class RevisionWindow(Message):
     """What users felt of one revision between `since` and `until`, from the router's spans.
 
@@ -140,3 +186,4 @@ class Windows(Message):
     since: float
     until: float
     revisions: tuple[RevisionWindow, ...] = ()
+    mirrors: tuple[MirrorWindow, ...] = ()

@@ -38,7 +38,7 @@ def translate(given: Sequence[str]) -> Launch:
             passed.append(word)
     environment = _environment(traced)
     if environment:
-        pattern = f"({names.TRACEPARENT_HEADER}|{names.REQUEST_START_HEADER})"
+        pattern = f"({'|'.join((names.TRACEPARENT_HEADER, names.REQUEST_START_HEADER, names.MIRROR_HEADER))})"
         passed += [f"--grpc-header-forward-pattern={pattern}", f"--http-header-forward-pattern={pattern}"]
     return Launch(tuple(passed), environment)
 

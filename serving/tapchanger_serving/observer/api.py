@@ -11,22 +11,11 @@ from multidict import MultiMapping
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from tapchanger_serving.contract.windows import (
-    Exemplar,
-    LatencyCount,
-    LengthCount,
-    NodeCount,
-    RevisionWindow,
-    Scores,
-    SlowStages,
-    Stages,
-    Windows,
-)
-from tapchanger_serving.observer import sketch, windows
-from tapchanger_serving.observer.breakdown import Breakdown, Sums
-from tapchanger_serving.observer.bucket import Bucket, earlier
+from tapchanger_serving.contract.windows import Scores, Windows
+from tapchanger_serving.observer import windows
+from tapchanger_serving.observer.bucket import Bucket
 from tapchanger_serving.observer.feedback import Desk, FeedbackError, UnknownRevisionError
-from tapchanger_serving.observer.quantiles import quantiles
+from tapchanger_serving.observer.telling import mirror_window, revision_window
 
 DEFAULT_SECONDS: Final = 3_600.0
 _KNOWN: Final = ("namespace", "deployment", "since", "until", "latency")
@@ -34,60 +23,6 @@ _KNOWN: Final = ("namespace", "deployment", "since", "until", "latency")
 
 class QueryError(ValueError):
     """A question that can't be answered. The message names the parameter, what was found and what to write."""
-
-
-def revision_window(revision: str, bucket: Bucket, thresholds: tuple[float, ...]) -> RevisionWindow:
-    """One revision in the contract's words. Failed requests are over every threshold."""
-    over = {threshold: bucket.over_threshold(threshold) for threshold in thresholds}
-    first_bad = bucket.first_failed
-    for one in over.values():
-        first_bad = earlier(first_bad, one.first)
-    latencies = dict(bucket.good)
-    sketch.merge(latencies, bucket.failed)
-    parts = bucket.parts or Breakdown()
-    return RevisionWindow(
-        revision=revision,
-        requests=bucket.requests,
-        unavailable=bucket.unavailable,
-        codes=dict(sorted(bucket.codes.items())),
-        over=tuple(LatencyCount(threshold=at, bad=one.number + bucket.unavailable) for at, one in over.items()),
-        latency=quantiles(latencies),
-        stages=_stages(parts.every),
-        slow=tuple(SlowStages(threshold=at, stages=_stages(parts.slow[at])) for at in thresholds if at in parts.slow),
-        lengths=tuple(
-            LengthCount(up_to=2**kind, requests=one.requests, seconds=one.seconds / one.requests)
-            for kind, one in sorted(parts.lengths.items())
-        ),
-        nodes=tuple(
-            NodeCount(node=name, requests=one.requests, failed=one.failed, seconds=one.seconds / one.requests)
-            for name, one in sorted(parts.nodes.items())
-        ),
-        exemplars=tuple(
-            Exemplar(trace_id=one.trace_id.hex(), seconds=one.seconds, code=one.code) for one in bucket.worst
-        ),
-        first_seen=bucket.first,
-        last_seen=bucket.last,
-        first_bad=first_bad,
-    )
-
-
-def _stages(sums: Sums) -> Stages:
-    """Means. What only older servers leave out stays unknown."""
-    if not sums.spans:
-        return Stages()
-    told = sums.rows > 0
-    return Stages(
-        queue=sums.queue / sums.spans,
-        pre=sums.pre / sums.spans if told else None,
-        compute=sums.compute / sums.spans,
-        post=sums.post / sums.spans if told else None,
-        network=sums.network / sums.joined if sums.joined else None,
-        seconds=sums.seconds / sums.joined if sums.joined else None,
-        tokens=sums.tokens / sums.counted if sums.counted else None,
-        batch=sums.rows / sums.spans if told else None,
-        spans=sums.spans,
-        joined=sums.joined,
-    )
 
 
 def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Windows:
@@ -121,6 +56,10 @@ def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Wind
         since=since,
         until=until,
         revisions=tuple(revisions),
+        mirrors=tuple(
+            mirror_window(canary, stable, tally, thresholds)
+            for (canary, stable), tally in sorted(store.mirrors(namespace, deployment, since, until).items())
+        ),
     )
 
 

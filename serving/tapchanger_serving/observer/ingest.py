@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tapchanger_serving.contract import names
+from tapchanger_serving.observer import mirror
 from tapchanger_serving.observer.breakdown import Stage
 from tapchanger_serving.observer.bucket import Request
+from tapchanger_serving.observer.mirror import Meeting
 from tapchanger_serving.observer.outcome import judge
 from tapchanger_serving.observer.seen import Seen
 from tapchanger_serving.observer.spans import (
@@ -75,6 +77,7 @@ class Ingest:
         self._seen = Seen(remembered_spans)
         self._stages = Pairing()
         self._waiting: OrderedDict[bytes, tuple[Key, Stage]] = OrderedDict()
+        self._copies = Meeting()
 
     def take(self, spans: Iterable[Span], transport: str) -> Result:
         """Count all spans of one payload."""
@@ -146,6 +149,11 @@ class Ingest:
             return "part"
         if stage.end > end:
             stage = stage._replace(end=end)
+        copied_to = span.attributes.get(names.ATTR_MIRROR)
+        if copied_to:
+            self._copied(key, key._replace(revision=copied_to[:LONGEST_NAME]), span, stage)
+        if copied_to == key.revision:
+            return None  # no user waited for a copy
         self._windows.add_stage(key, stage)
         if span.parent_id and TRITON_MODEL in span.attributes:
             self._meet(key, stage, span.trace_id + span.parent_id)
@@ -160,6 +168,18 @@ class Ingest:
         self._waiting[request] = (key, stage)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popitem(last=False)
+
+    def _copied(self, key: Key, canary: Key, span: Span, stage: Stage) -> None:
+        """Keep what a server answered to a copied request until the other one has told too, then compare."""
+        try:
+            answers, labelled = mirror.read(span.attributes.get(names.ATTR_ANSWERS))
+        except ValueError as error:
+            raise RefusedError("malformed", str(error)) from None
+        seconds = (span.end - span.start) / _NANO
+        told = mirror.Told(key.revision, stage.end, seconds, stage.tokens, answers, labelled)
+        pair = self._copies.offer(canary, span.trace_id, told)
+        if pair is not None:
+            self._windows.add_pair(canary, *pair, span.trace_id.hex())
 
     def _end(self, span: Span, now: float) -> float:
         if not 0 < span.start <= span.end:

@@ -1,7 +1,8 @@
 """The windows in a file, so that a restart in the middle of a canary forgets nothing.
 
 Version 2 is JSON: `{"version": 2, "deployments": [{"namespace", "deployment", "thresholds", "revisions": [{"revision",
-"scores": [[start, …]], "minutes": [{"start", "step", "buckets": [[start, …]]}]}]}]}`. A minute that did not change since
+"scores": [[start, …]], "mirrors": [[stable, start, …]], "minutes": [{"start", "step", "buckets": [[start, …]]}]}]}]}`. A minute
+that did not change since
 the last snapshot is not encoded again. Version 1, which had the sums of queue and compute only, is read as well.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, Final
 
+from tapchanger_serving.observer import mirror
 from tapchanger_serving.observer.breakdown import Breakdown, Length, Node, Sums
 from tapchanger_serving.observer.bucket import Bucket, Kept, Over
 from tapchanger_serving.observer.scores import Tally
@@ -51,7 +54,47 @@ def _series(revision: str, series: Series) -> str:
             )
         minutes.append(minute.encoded)
     scores = json.dumps([[start, *sums] for start, sums in series.scores.steps.items()])
-    return f'{{"revision":{json.dumps(revision)},"scores":{scores},"minutes":[{",".join(minutes)}]}}'
+    mirrors = json.dumps(
+        [
+            [stable, start, _mirror(tally)]
+            for stable, steps in series.mirrors.steps.items()
+            for start, tally in steps.items()
+        ]
+    )
+    head = f'"revision":{json.dumps(revision)},"scores":{scores},"mirrors":{mirrors}'
+    return f'{{{head},"minutes":[{",".join(minutes)}]}}'
+
+
+def _mirror(tally: mirror.Tally) -> list[Any]:
+    """All that is counted, in the order of the fields, with lists of pairs for what JSON can't have as keys."""
+    return [
+        [*value.items()] if isinstance(value, dict) else value
+        for value in (getattr(tally, one.name) for one in fields(tally))
+    ]
+
+
+def _unmirror(row: list[Any]) -> mirror.Tally:
+    *counts, canary, stable, flips, texts, same, exemplars = row
+    requests, canary_failed, stable_failed, compared, agreement, rows, rows_alike = counts
+    return mirror.Tally(
+        requests=int(requests),
+        canary_failed=int(canary_failed),
+        stable_failed=int(stable_failed),
+        compared=int(compared),
+        agreement=float(agreement),
+        rows=int(rows),
+        rows_alike=int(rows_alike),
+        canary_latency={int(index): int(count) for index, count in canary},
+        stable_latency={int(index): int(count) for index, count in stable},
+        flips=Counter({(str(one), str(other)): int(count) for (one, other), count in flips}),
+        texts=Counter({_slice(kind): int(count) for kind, count in texts}),
+        same=Counter({_slice(kind): int(count) for kind, count in same}),
+        exemplars=tuple(str(trace) for trace in exemplars),
+    )
+
+
+def _slice(kind: Any) -> int | str:
+    return kind if isinstance(kind, int) else str(kind)
 
 
 def _bucket(bucket: Bucket) -> list[Any]:
@@ -106,6 +149,8 @@ def _load(state: dict[str, Any], windows: Windows) -> None:
         series = deployment.revisions[str(revision["revision"])] = Series()
         for start, count, total, squares in revision.get("scores", []):
             series.scores.steps[int(start)] = Tally(int(count), float(total), float(squares))
+        for stable, start, row in revision.get("mirrors", []):
+            series.mirrors.steps.setdefault(str(stable), {})[int(start)] = _unmirror(row)
         for minute in revision["minutes"]:
             if minute["step"] not in (FINE, COARSE):
                 raise ValueError(f"step {minute['step']!r}")

@@ -24,6 +24,8 @@ WANTED: Final = frozenset(
         names.ATTR_PRE,
         names.ATTR_COMPUTE,
         names.ATTR_POST,
+        names.ATTR_MIRROR,
+        names.ATTR_ANSWERS,
         names.ATTR_NODE,
         HTTP_STATUS,
         GRPC_STATUS,

@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 
 from tapchanger_serving.observer.breakdown import Stage
 from tapchanger_serving.observer.bucket import Bucket, Request
+from tapchanger_serving.observer.mirror import Mirrors, Told
+from tapchanger_serving.observer.mirror import Tally as MirrorTally
 from tapchanger_serving.observer.scores import Scores, Tally
 from tapchanger_serving.observer.totals import Totals
 
@@ -89,11 +91,14 @@ class Minute:
 
 @dataclass(slots=True)
 class Series:
-    """One revision: its minutes by their start, its totals since the observer began, and what users thought of it."""
+    """One revision: its minutes by their start, its totals since the observer began, what users thought of it, and
+    what it answered to copies.
+    """
 
     minutes: dict[int, Minute] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     scores: Scores = field(default_factory=Scores)
+    mirrors: Mirrors = field(default_factory=Mirrors)
 
     def window(self, since: float, until: float) -> Bucket:
         """All that ended from `since` to `until`, both rounded outwards to whole steps."""
@@ -158,6 +163,22 @@ class Windows:
         found = {name: series.scores.window(since, until) for name, series in entry.revisions.items()} if entry else {}
         return {name: sums for name, sums in found.items() if sums.number}
 
+    def add_pair(self, canary: Key, stable: Told, copy: Told, trace_id: str) -> None:
+        """Count what two revisions told of a request that was copied to `canary`."""
+        series = self._series(self.entry(canary.namespace, canary.deployment), canary.revision)
+        series.mirrors.add(stable, copy, trace_id)
+
+    def mirrors(
+        self, namespace: str, deployment: str, since: float, until: float
+    ) -> dict[tuple[str, str], MirrorTally]:
+        """By canary and stable revision, the pairs from `since` to `until`."""
+        entry = self.deployments.get((namespace, deployment))
+        return {
+            (canary, stable): tally
+            for canary, series in (entry.revisions.items() if entry else ())
+            for stable, tally in series.mirrors.window(since, until).items()
+        }
+
     def join(self, key: Key, stage: Stage, seconds: float, *, failed: bool) -> None:
         """Count what the router says of a request whose `stage` was counted: how long it took and whether it failed."""
         deployment = self.entry(key.namespace, key.deployment)
@@ -196,6 +217,7 @@ class Windows:
             for start in [start for start in series.minutes if start + MINUTE <= keep_from]:
                 del series.minutes[start]
             series.scores.drop(keep_from)
+            series.mirrors.drop(keep_from)
             for start, minute in series.minutes.items():
                 if minute.step == FINE and start + MINUTE <= fine_from:
                     minute.coarsen()

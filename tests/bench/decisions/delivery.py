@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from tapchanger_operator.api.base import seconds
-from tapchanger_operator.api.spec import RolloutSpec
+from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_operator.decide.evidence import Settings
 from tapchanger_operator.decide.judge import PATIENCE_PART
 from tapchanger_operator.decide.moves import SUSPECT_WEIGHT

@@ -21,6 +21,7 @@ import pytest
 from aiohttp import web
 
 from tapchanger_operator.plan import envoy
+from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_serving.contract import names as contract
 from tests.support.ports import free_ports
 from tests.support.samples import OWNER, SETTINGS
@@ -119,10 +120,11 @@ class Router:
     volume: ConfigVolume
     upstreams: Mapping[str, Upstream]
     session: aiohttp.ClientSession
+    mirror: Mirror | None = None
 
     def configure(self, weights: Mapping[str, int]) -> None:
         """Writes the configuration for `weights`."""
-        self.volume.write(_local(envoy.files(OWNER, envoy.Split(weights), SETTINGS), self))
+        self.volume.write(_local(envoy.files(OWNER, Split(weights, mirror=self.mirror), SETTINGS), self))
 
     @property
     def http(self) -> str:
@@ -371,3 +373,47 @@ async def test_a_cluster_whose_servers_do_not_resolve_yet_holds_nothing_up(start
     await router.reloaded({STABLE: 100, UNKNOWN: 0, CANARY: 0}, "cds")
     await router.reloaded({STABLE: 0, UNKNOWN: 0, CANARY: 100}, "rds.http")
     assert (await router.ask())[:2] == (200, CANARY)
+
+
+async def test_a_share_of_the_inference_requests_is_copied_with_its_mark_and_trace(start: Start, idle: Router) -> None:
+    idle.mirror = Mirror(CANARY, 30)
+    router = await start({STABLE: 100, CANARY: 0})
+    stable, canary = router.upstreams[STABLE], router.upstreams[CANARY]
+    trace = "a" * 32
+    given = {"traceparent": f"00-{trace}-{'b' * 16}-01", contract.MIRROR_HEADER: "forged"}
+    for _ in range(400):
+        async with router.session.post(f"{router.http}/v2/models/m/infer", data=b"{}", headers=given) as answer:
+            assert (await answer.text(), answer.headers[contract.REVISION_HEADER]) == (STABLE, STABLE)
+    async with grpc.aio.insecure_channel(router.grpc) as channel:
+        call = channel.unary_unary(_METHOD, request_serializer=None, response_deserializer=None)
+        for _ in range(400):
+            assert await call(b"text", metadata=tuple(given.items())) == STABLE.encode()
+    for path in ("/v2/models/m/ready", "/v2/models/m", "/v2/health/live"):
+        await router.ask(path)
+    await asyncio.sleep(0.3)
+    marked = [headers for headers in stable.headers if contract.MIRROR_HEADER in headers]
+    assert len(marked) == canary.requests == len(canary.headers)
+    assert 0.2 < len(marked) / 800 < 0.4
+    for headers in (*marked, *canary.headers):
+        assert headers[contract.MIRROR_HEADER] == CANARY
+        assert headers["traceparent"].split("-")[1] == trace
+    begins = {headers[contract.REQUEST_START_HEADER] for headers in marked}
+    assert begins == {headers[contract.REQUEST_START_HEADER] for headers in canary.headers}
+
+
+async def test_nobody_waits_for_a_copy_nor_suffers_from_a_canary_that_is_away(start: Start, idle: Router) -> None:
+    idle.mirror = Mirror(CANARY, 100)
+    router = await start({STABLE: 100, CANARY: 0})
+    canary = router.upstreams[CANARY]
+    async with grpc.aio.insecure_channel(router.grpc) as channel:
+        call = channel.unary_unary(_METHOD)
+        router.upstreams[STABLE].release.set()
+        assert await call(b"slow") == STABLE.encode()
+        await asyncio.wait_for(canary.held.wait(), 5)
+        assert not canary.release.is_set()
+    idle.mirror = Mirror(UNKNOWN, 100)
+    await router.reloaded({STABLE: 100, UNKNOWN: 0}, "cds")
+    await router.reloaded({STABLE: 100, UNKNOWN: 0}, "rds.http")
+    for _ in range(20):
+        async with router.session.post(f"{router.http}/v2/models/m/infer", data=b"{}") as answer:
+            assert (answer.status, await answer.text()) == (200, STABLE)

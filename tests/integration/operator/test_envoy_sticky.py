@@ -14,6 +14,7 @@ import pytest
 
 from tapchanger_operator.decide import slots
 from tapchanger_operator.plan import envoy
+from tapchanger_operator.plan.split import Split
 from tapchanger_serving.contract import names as contract
 from tests.integration.operator import test_envoy_config as real
 from tests.support.ports import free_ports
@@ -28,9 +29,9 @@ BEFORE = {"control": 50, "small": 30, "tiny": 20}
 AFTER = {"control": 60, "small": 20, "tiny": 20}
 
 
-def split(assigned: Sequence[slots.Run]) -> envoy.Split:
+def split(assigned: Sequence[slots.Run]) -> Split:
     """The split for an assignment of the arms."""
-    return envoy.Split.of_slots([(ARMS[run.arm], run.size) for run in assigned], ARMS.values(), HEADER)
+    return Split.of_slots([(ARMS[run.arm], run.size) for run in assigned], ARMS.values(), HEADER)
 
 
 class Sticky(real.Router):
@@ -43,7 +44,7 @@ class Sticky(real.Router):
         self.write(split(assigned))
         await self.until(lambda now: all(int(now[name]) > int(before[name]) for name in names))
 
-    def write(self, wanted: envoy.Split) -> None:
+    def write(self, wanted: Split) -> None:
         """The configuration as files."""
         self.volume.write(real._local(envoy.files(OWNER, wanted, SETTINGS), self))
 

@@ -31,7 +31,7 @@ def test_orders_are_understood(order: Order, value: str, wanted: Command) -> Non
         ("promote", "fb03361a15/2"),
         ("skip", "fb03361a15 no step"),
         ("skip", "fb03361a15/2"),
-        ("skip", "fb03361a15/0 counted from 1"),
+        ("skip", "fb03361a15/01 leading zero"),
         ("retry", "../fb03361a15"),
     ],
 )

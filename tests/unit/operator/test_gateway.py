@@ -12,9 +12,9 @@ from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.spec import RouterSpec
 from tapchanger_operator.names import Ref
 from tapchanger_operator.observe.routes import seen
-from tapchanger_operator.plan.envoy import Split
 from tapchanger_operator.plan.gateway import Attachment, routes
 from tapchanger_operator.plan.routing import LINGER_SECONDS
+from tapchanger_operator.plan.split import Split
 from tapchanger_operator.snapshot import RoutesSeen
 from tests.support.gateways import GATEWAY, GRPC_ROUTE, REFUSED, ROUTE, SERVICE, GatewayWorld, split_of
 from tests.support.samples import OWNER

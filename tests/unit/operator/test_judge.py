@@ -11,6 +11,7 @@ from tapchanger_operator.api.spec import Objective as ObjectiveSpec
 from tapchanger_operator.api.status import CanaryStatus, RevisionStatus, TransformerDeploymentStatus
 from tapchanger_operator.decide import judge
 from tapchanger_operator.decide.analysis import Counts, Objective
+from tapchanger_operator.decide.slo import slo_reason
 from tapchanger_serving.contract.windows import Exemplar, LatencyCount, RevisionWindow, SlowStages, Stages, Windows
 from tests.support.samples import spec
 
@@ -175,7 +176,7 @@ def test_a_pass_blames_nothing() -> None:
 
 
 def test_a_missed_objective_of_the_stable_revision_says_what_slow_requests_do() -> None:
-    _, sentence, _ = judge.slo_reason(SPEC, traced(STABLE, 1000, 0.412, slow=50))
+    _, sentence, _ = slo_reason(SPEC, traced(STABLE, 1000, 0.412, slow=50))
     assert sentence == ("missed over the last 1h: 99% within 50ms (compute took 412 ms of the 417 ms of slow requests)")
 
 
@@ -243,10 +244,10 @@ def test_an_objective_that_is_stated_twice_is_an_error_in_words() -> None:
     ids=["kept", "slow", "failing", "idle"],
 )
 def test_the_stable_revisions_objectives_over_the_window(seen: RevisionWindow, truth: str, words: str) -> None:
-    found, sentence, _ = judge.slo_reason(SPEC, seen)
+    found, sentence, _ = slo_reason(SPEC, seen)
     assert (found, sentence) == (truth, words)
 
 
 def test_each_objective_has_a_line_of_its_own() -> None:
-    _, _, lines = judge.slo_reason(SPEC, window(STABLE, 1000, slow=5))
+    _, _, lines = slo_reason(SPEC, window(STABLE, 1000, slow=5))
     assert lines == ["99% within 50ms: 99.500% of 1000 requests", "99.9% available: 100.000% of 1000 requests"]

@@ -13,6 +13,7 @@ from tapchanger_operator.decide.state import Change
 from tapchanger_operator.events import event
 from tapchanger_operator.names import Owner
 from tapchanger_operator.plan import envoy, gateway, jobs, network, objects, router, server, store
+from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.resolve.identity import RevisionContent, build_name, engine_build, revision
 from tapchanger_operator.settings import Store
 from tests.support import golden
@@ -26,8 +27,9 @@ BUILD, FULL_BUILD = (engine_build(s, inspection(), IMAGES.builder) for s in (SPE
 BUILDER = Owner("EngineBuild", build_name(BUILD), OWNER.namespace, "99999999-2222-3333-4444-555555555555")
 FULL_BUILDER = Owner("EngineBuild", build_name(FULL_BUILD), OWNER.namespace, BUILDER.uid)
 ARTIFACT = "sha256:" + "c" * 64
-SPLIT = envoy.Split({"aaaaaaaaaa": 75, "bbbbbbbbbb": 25, "cccccccccc": 0})
-STICKY = envoy.Split.of_slots(
+SPLIT = Split({"aaaaaaaaaa": 75, "bbbbbbbbbb": 25, "cccccccccc": 0})
+COPYING = Split({"aaaaaaaaaa": 100, "bbbbbbbbbb": 0}, mirror=Mirror("bbbbbbbbbb", 20))
+STICKY = Split.of_slots(
     [("aaaaaaaaaa", 500), ("bbbbbbbbbb", 200), ("aaaaaaaaaa", 100), ("cccccccccc", 200)], ["dddddddddd"], "x-user-id"
 )
 
@@ -44,7 +46,7 @@ def _content(of: Any, build: Any) -> RevisionContent:
 CONTENT, FULL_CONTENT = _content(SPEC, BUILD), _content(FULL, FULL_BUILD)
 
 
-def _file(name: str, split: envoy.Split = SPLIT) -> str:
+def _file(name: str, split: Split = SPLIT) -> str:
     text = envoy.files(OWNER, split, SETTINGS)[name]
     return json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
 
@@ -70,7 +72,7 @@ CASES: dict[str, Callable[[], str]] = {
     "gateway-backend.yaml": lambda: golden.dumped(gateway.backend(OWNER, "aaaaaaaaaa")),
     "gateway-routes.yaml": lambda: golden.dumped(*gateway.routes(OWNER, HOSTS, SPLIT)),
     "gateway-routes.paths.yaml": lambda: golden.dumped(*gateway.routes(OWNER, PATHS, SPLIT)),
-    "gateway-routes.nobody.yaml": lambda: golden.dumped(*gateway.routes(OWNER, HOSTS, envoy.Split({}))),
+    "gateway-routes.nobody.yaml": lambda: golden.dumped(*gateway.routes(OWNER, HOSTS, Split({}))),
     "server-policy.gateway.yaml": lambda: golden.dumped(network.server_policy(OWNER, gateway=True)),
     "router-policy.yaml": lambda: golden.dumped(network.router_policy(OWNER)),
     "server-policy.yaml": lambda: golden.dumped(network.server_policy(OWNER)),
@@ -85,7 +87,9 @@ CASES: dict[str, Callable[[], str]] = {
     "envoy/routes-http.json": lambda: _file("routes-http.json"),
     "envoy/routes-grpc.json": lambda: _file("routes-grpc.json"),
     "envoy/routes-grpc.sticky.json": lambda: _file("routes-grpc.json", STICKY),
-    "envoy/routes-http.nobody.json": lambda: _file("routes-http.json", envoy.Split({})),
+    "envoy/routes-http.copying.json": lambda: _file("routes-http.json", COPYING),
+    "envoy/routes-grpc.copying.json": lambda: _file("routes-grpc.json", COPYING),
+    "envoy/routes-http.nobody.json": lambda: _file("routes-http.json", Split({})),
 }
 
 
@@ -104,20 +108,20 @@ def test_every_envoy_file_has_a_golden_one() -> None:
 
 def test_weights_that_do_not_add_up_are_refused() -> None:
     with pytest.raises(ValueError, match="add up to 100, not 90"):
-        envoy.Split({"aaaaaaaaaa": 60, "bbbbbbbbbb": 30})
+        Split({"aaaaaaaaaa": 60, "bbbbbbbbbb": 30})
     with pytest.raises(ValueError, match="add up to 1000, not 900"):
-        envoy.Split({"aaaaaaaaaa": 900}, (("aaaaaaaaaa", 1000),))
+        Split({"aaaaaaaaaa": 900}, (("aaaaaaaaaa", 1000),))
 
 
 def test_a_change_of_weights_changes_the_routes_file_only() -> None:
-    before = envoy.files(OWNER, envoy.Split({"a": 95, "b": 5}), SETTINGS)
-    after = envoy.files(OWNER, envoy.Split({"a": 75, "b": 25}), SETTINGS)
+    before = envoy.files(OWNER, Split({"a": 95, "b": 5}), SETTINGS)
+    after = envoy.files(OWNER, Split({"a": 75, "b": 25}), SETTINGS)
     assert {name for name in before if before[name] != after[name]} == {"routes-grpc.json", "routes-http.json"}
 
 
 def test_a_new_revision_changes_clusters_but_no_route_while_it_has_no_weight() -> None:
-    before = envoy.files(OWNER, envoy.Split({"a": 100}), SETTINGS)
-    after = envoy.files(OWNER, envoy.Split({"a": 100, "b": 0}), SETTINGS)
+    before = envoy.files(OWNER, Split({"a": 100}), SETTINGS)
+    after = envoy.files(OWNER, Split({"a": 100, "b": 0}), SETTINGS)
     assert {name for name in before if before[name] != after[name]} == {"clusters.json"}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import timestamp, unix
-from tapchanger_operator.api.spec import RolloutSpec
+from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_operator.decide import moves, rollout
 from tapchanger_operator.decide.rollout import Seen, advance
 from tapchanger_operator.decide.state import Change, Judgement, State, Target

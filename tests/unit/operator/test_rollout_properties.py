@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tapchanger_operator.api import controls, reasons
 from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.controls import Order
-from tapchanger_operator.api.spec import RolloutSpec
+from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_operator.decide import moves
 from tapchanger_operator.decide.rollout import Seen, advance, watched
 from tapchanger_operator.decide.state import Judgement, Outcome, State, Target

@@ -40,8 +40,8 @@ def test_tracing_becomes_the_environment_of_our_own_tracer_and_never_tritons() -
 def test_triton_hands_the_headers_of_a_span_to_its_models() -> None:
     forwarding = translate(TRACED).arguments
     assert forwarding == (
-        "--grpc-header-forward-pattern=(traceparent|x-request-start)",
-        "--http-header-forward-pattern=(traceparent|x-request-start)",
+        "--grpc-header-forward-pattern=(traceparent|x-request-start|x-tapchanger-mirror)",
+        "--http-header-forward-pattern=(traceparent|x-request-start|x-tapchanger-mirror)",
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -76,6 +78,31 @@ def test_a_client_that_only_brings_a_trace_learns_of_no_waiting() -> None:
 def test_a_batch_that_never_reached_the_engine_was_pre_processing() -> None:
     found = spans(traced(True, x_request_start="t=1"), phases=Phases(BEGIN, END, END, END, END - BEGIN, 0, 0))
     assert [span.name for span in found] == ["preprocess", "moderation"]
+
+
+def test_a_copied_request_says_whom_it_was_copied_to_and_what_was_answered() -> None:
+    answer = {"label": np.array([[b"toxic"], [b"ok"]], dtype=np.object_)}
+    request = Traced({"x-request-start": "t=1", "x-tapchanger-mirror": "8fa1e2077b"}, False, 9, answer)
+    *_, model = spans(request)
+    assert model.attributes
+    assert model.attributes["tapchanger.mirror"] == "8fa1e2077b"
+    assert json.loads(str(model.attributes["tapchanger.answers"])) == {"labels": ["toxic", "ok"]}
+    *_, failed = spans(replace(request, failed=True, answer=None))
+    assert failed.attributes
+    assert "tapchanger.answers" not in failed.attributes
+    *_, other = spans(replace(request, headers={"x-request-start": "t=1"}))
+    assert other.attributes
+    assert not {"tapchanger.answers", "tapchanger.mirror"} & set(other.attributes)
+
+
+def test_of_copied_requests_all_are_sampled() -> None:
+    copied = Traced({"x-request-start": "t=1", "x-tapchanger-mirror": "8fa1e2077b"}, False)
+    plain = Traced({"x-request-start": "t=1"}, False)
+    sparing = sampler(0.0)
+    found = spans(*[plain] * (ALL_UP_TO + 5), *[copied] * 5, sampler=sparing)
+    models = [span for span in found if span.name == "moderation"]
+    assert len(models) == ALL_UP_TO + 5
+    assert sum("tapchanger.mirror" in (span.attributes or {}) for span in models) == 5
 
 
 def test_warm_up_requests_have_no_spans() -> None:
