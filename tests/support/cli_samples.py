@@ -65,7 +65,7 @@ def condition(kind: str, status: str, reason: str, message: str = "") -> Object:
 
 def conditions(ready: str, reason: str, message: str, *others: Object) -> list[Object]:
     """Ready, Serving and Stalled of a deployment that answers, and others."""
-    moving = reason in ("CanaryStarting", "CanaryStep", "Suspected")
+    moving = reason in ("CanaryStarting", "CanaryMirroring", "CanaryStep", "Suspected")
     stalled = reason in ("Held", "CanaryPaused", "RolledBack")
     return [
         condition("Ready", ready, reason, message),
@@ -179,6 +179,24 @@ def starting() -> Object:
         **found,
         "status": {**found["status"], "message": message, "conditions": conditions("False", "CanaryStarting", message)},
     }
+
+
+def mirroring() -> Object:
+    """A canary that gets copies of requests before its first step."""
+    found = starting()
+    mirror = {
+        "percent": 20, "since": ago(75), "requests": 64, "failed": 1,
+        "agreement": 0.96875, "agreementLow": 0.84411, "agreementHigh": 0.99632, "p99": "11.2ms", "stableP99": "9.8ms",
+        "flips": [{"stable": "toxic", "canary": "ok", "texts": 2}],
+        "slices": [{"name": "toxic", "texts": 21, "agreement": 0.90476}, {"name": "<=128", "texts": 30, "agreement": 0.93333}],
+        "exemplars": ["4bf92f3577b34da6a3ce929d0e0e4736"],
+    }  # fmt: skip
+    found["status"]["canary"] |= {"ready": 2, "mirror": mirror}
+    few = "64 of 100 copied requests compared"
+    message = f"canary {NEW} gets copies of 20 % of the requests (70 s): {few}"
+    found["status"]["analysis"] = analysis("Inconclusive", "TooFewRequests", few, mirroring=True)
+    known = {"message": message, "conditions": conditions("False", "CanaryMirroring", message)}
+    return {**found, "status": {**found["status"], **known}}
 
 
 def rolled_back() -> Object:
@@ -354,6 +372,7 @@ ALL: Final = {
     "held": held,
     "undecided": undecided,
     "starting": starting,
+    "mirroring": mirroring,
     "rolled-back": rolled_back,
     "watched": watched,
     "suspected": suspected,

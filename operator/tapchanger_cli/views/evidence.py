@@ -13,7 +13,7 @@ from tapchanger_cli.subject import Subject
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, table, truth
 from tapchanger_cli.words import number, of, percent
 from tapchanger_operator.api import reasons
-from tapchanger_operator.api.status import AnalysisStatus, ObjectiveEvidence
+from tapchanger_operator.api.status import AnalysisStatus, MirrorStatus, ObjectiveEvidence
 
 _COLOURS: Final = {"Pass": GOOD, "Fail": BAD, "Inconclusive": WAITING, "Error": BAD}
 _CELLS: Final = 8
@@ -24,6 +24,8 @@ def title(subject: Subject, analysis: AnalysisStatus) -> str:
     canary = subject.status.canary
     if analysis.watching:
         return f"after the promotion of {analysis.revision}"
+    if canary and canary.revision == analysis.revision and analysis.mirroring:
+        return f"on copies to canary {analysis.revision}"
     if canary and canary.revision == analysis.revision:
         return f"on canary {analysis.revision}"
     return f"on the last canary, {analysis.revision}"
@@ -91,6 +93,21 @@ def blamed(analysis: AnalysisStatus) -> list[Text]:
     if blame.exemplars:
         lines.append(Text(f"traces that show it: {', '.join(blame.exemplars)}"))
     return lines
+
+
+def mirrored(mirror: MirrorStatus) -> RenderableType:
+    """How the answers to copied requests compare with those that users got, and where they differ most."""
+    low, high = (percent(bound or 0.0) for bound in (mirror.agreement_low, mirror.agreement_high))
+    lines = [Text(f"{percent(mirror.agreement or 0.0)} alike ({low} to {high}) in {mirror.requests} copied requests")]
+    if mirror.failed:
+        lines.append(Text(f"{mirror.failed} got no answer from the canary alone", style=BAD))
+    if mirror.flips:
+        told = ", ".join(f"{flip.stable} → {flip.canary} ({flip.texts})" for flip in mirror.flips)
+        lines.append(Text(f"labels that changed: {told}"))
+    if mirror.slices:
+        told = ", ".join(f"{one.name} {percent(one.agreement)} of {one.texts}" for one in mirror.slices)
+        lines.append(Text(f"least alike: {told}"))
+    return Group(*lines)
 
 
 def slo(subject: Subject) -> RenderableType | None:
