@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapchanger_operator.errors import UserError
 from tapchanger_operator.snapshot import Given, Servers
 from tapchanger_operator.status import routes
 from tapchanger_operator.status.situation import Situation
@@ -11,11 +12,11 @@ def sentence(situation: Situation) -> str:
     """What is going on, in one sentence for the person who runs `kubectl get`."""
     state, problem = situation.state, situation.problem
     serves = f"{state.stable.revision} serves" if state.stable and state.stable.since else None
+    refusal = routes.refusal(situation.snapshot)
+    if refusal and not isinstance(problem, UserError):
+        return f"no requests are answered: {refusal.message}"
     if problem:
         return f"{problem.message}" + (f" ({serves} meanwhile)" if serves else "")
-    refusal = routes.refusal(situation.snapshot)
-    if refusal:
-        return f"no requests are answered: {refusal.message}"
     if state.stable is None:
         return "starting"
     if state.stable.since is None:

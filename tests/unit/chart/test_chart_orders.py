@@ -21,6 +21,8 @@ def test_the_policy_knows_every_order(render: Render) -> None:
     given = next(v["expression"] for v in policy["spec"]["variables"] if v["name"] == "given")
     wanted = {controls.PAUSE, *(controls.annotation(order) for order in controls.ORDERS)}
     assert set(re.findall(r"'(tapchanger\.dev/[a-z]+)'", given)) == wanted
+    looked_at = policy["spec"]["matchConditions"][0]["expression"]
+    assert set(re.findall(r"'(tapchanger\.dev/[a-z]+)'", looked_at)) == wanted
 
 
 def test_a_cluster_without_such_policies_gets_none(render: Render) -> None:

@@ -133,6 +133,14 @@ def test_a_cluster_without_the_gateway_api_is_told_what_to_install() -> None:
     assert world.run(10, lambda: ready(world)), world.status()
 
 
+def test_a_refusal_is_told_even_while_the_model_is_still_being_read() -> None:
+    world = GatewayWorld(refusal=REFUSED)
+    world.deploy(A, **FAST, router=GATEWAY)
+    assert world.run(60, lambda: world.condition("Stalled").get("status") == "True")
+    assert world.condition("Built")["reason"] != "EngineReady"
+    assert "NotAllowedByListeners" in world.status()["message"]
+
+
 def test_a_gateway_that_refuses_is_quoted() -> None:
     world = GatewayWorld(refusal=REFUSED)
     world.deploy(A, **FAST, router=GATEWAY)
