@@ -14,13 +14,12 @@ import sys
 import time
 
 from dev.common.deployment import Deployment
-from dev.common.traffic import Answer, rollback_seconds
+from dev.common.traffic import rollback_seconds
 from dev.common.waiting import until
 from dev.load import Records
 from tapchanger_operator.api.base import unix
 from tests.bench.on_cluster import ground, load
 
-LATENCY_SECONDS = 0.05
 SETTLE_SECONDS = 3.0
 
 
@@ -31,19 +30,23 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50.0, help="requests a second (default: %(default)s)")
     parser.add_argument("--weight", type=int, default=20, help="percent that the canary gets (default: %(default)s)")
     parser.add_argument("--texts", default="texts-long", help="list of texts beside the models (default: %(default)s)")
+    parser.add_argument("--words", type=int, help="words of each text that are sent (default: all)")
+    parser.add_argument(
+        "--latency", type=float, default=50.0, help="milliseconds that are promised (default: %(default)g)"
+    )
     options = parser.parse_args()
+    promised = options.latency / 1000
     with ground() as place:
         deployment = place.deployment(
             "trial",
             "moderation-v1",
-            slo={
-                "objectives": [{"latency": f"{LATENCY_SECONDS * 1000:.0f}ms", "target": 0.9}, {"availability": 0.999}]
-            },
+            slo={"objectives": [{"latency": f"{options.latency:g}ms", "target": 0.9}, {"availability": 0.999}]},
             rollout={"steps": [{"weight": options.weight}], "analysis": {"minRequests": 100_000}, "watch": "1m"},
         )
         deployment.apply()
         deployment.wait_ready(400)
-        with load(deployment, "grpc", place.texts(options.texts), options.rate) as sending:
+        texts = [" ".join(text.split()[: options.words]) for text in place.texts(options.texts)]
+        with load(deployment, "grpc", tuple(texts), options.rate) as sending:
             deployment.change_uri("pvc://models/moderation-slow")
             canary, found = "", []
             for trial in range(options.trials):
@@ -52,16 +55,13 @@ def main() -> int:
                     _again(deployment, canary, trial)
                 canary = _rejected(deployment, began)
                 time.sleep(SETTLE_SECONDS)
-                seconds = rollback_seconds(sending.records().between(began, time.time()), canary, _is_bad)
+                answers = sending.records().between(began, time.time())
+                seconds = rollback_seconds(answers, canary, lambda answer: answer.failed or answer.seconds > promised)
                 print(f"trial {trial + 1}: {seconds} s", flush=True)
                 found.append(seconds)
         answers = sending.records()
     print(json.dumps(_summary(found, answers, canary, options.rate)))
     return 0
-
-
-def _is_bad(answer: Answer) -> bool:
-    return answer.failed or answer.seconds > LATENCY_SECONDS
 
 
 def _again(deployment: Deployment, canary: str, trial: int) -> None:

@@ -13,7 +13,7 @@ from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shap
 CONTROL: Final = "control"
 """The name of the base spec's own arm."""
 
-Metric = Literal["latency", "availability", "feedback"]
+Metric = Literal["latency", "availability", "feedback", "confidence"]
 
 _NAME: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _NAME_HELP: Final = "write a name of lower-case letters, digits and '-', such as b or int8"
@@ -103,7 +103,7 @@ class Experiment(Model):
     metric: Metric = Field(
         default="latency",
         description="latency: share of requests within the first latency objective; availability: share answered; "
-        "feedback: mean score that users gave.",
+        "feedback: mean score that users gave; confidence: mean score of the labels that were answered.",
     )
     min_effect: float = Field(
         default=0.0, ge=0, lt=1, description="Smallest difference that matters, as a share: 0.01 is one point."
@@ -144,6 +144,11 @@ SPEC_RULES: Final = rules(
         "!has(self.experiment) || self.experiment.metric != 'latency' || self.slo.objectives.exists(o, has(o.latency))",
         "experiment.metric latency needs a latency objective: add {latency: 50ms, target: 0.99} to slo.objectives, "
         "or compare by availability or feedback",
+    ),
+    (
+        "!has(self.experiment) || self.experiment.metric != 'confidence' || self.model.task == 'text-classification'",
+        "experiment.metric confidence needs the task text-classification: other answers have no score; "
+        "compare by latency, availability or feedback",
     ),
     (
         "!has(self.experiment) || !has(self.experiment.stickyBy) || self.router.type == 'Envoy'",

@@ -31,7 +31,12 @@ LAG_SECONDS: Final = 5.0
 SETTLE_SECONDS: Final = 10.0
 """How long after a change of who gets what counting begins: every router has been told by then."""
 SILENT_SECONDS: Final = 60.0
-KINDS: Final[Mapping[Metric, Kind]] = {"latency": "binary", "availability": "binary", "feedback": "score"}
+KINDS: Final[Mapping[Metric, Kind]] = {
+    "latency": "binary",
+    "availability": "binary",
+    "feedback": "score",
+    "confidence": "score",
+}
 
 
 def due(experiment: ExperimentStatus | None, now: float) -> tuple[float, float] | None:
@@ -176,8 +181,9 @@ def _tally(arm: ArmStatus, metric: str) -> Tally:
 
 def outcomes(window: RevisionWindow, metric: Metric, threshold: float | None) -> tuple[int, float, float]:
     """Number, sum and sum of squares of the outcomes of one metric: 1 is good, 0 is bad, scores are between."""
-    if metric == "feedback":
-        return window.feedback.count, window.feedback.total, window.feedback.squares
+    if metric in ("feedback", "confidence"):
+        scores = window.feedback if metric == "feedback" else window.confidence
+        return scores.count, scores.total, scores.squares
     bad = window.unavailable
     if metric == "latency":
         over = [count.bad for count in window.over if threshold is not None and abs(count.threshold - threshold) < 1e-9]

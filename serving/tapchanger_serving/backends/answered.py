@@ -1,4 +1,6 @@
-"""What a span of a copied request says of the answer (see :mod:`tapchanger_serving.contract.mirror`)."""
+"""What a span says of the answer: how sure it was, and, of a copied request, what it was
+(see :mod:`tapchanger_serving.contract.mirror`).
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,12 @@ def words(answers: Answers) -> str:
         return json.dumps({mirror.DIGESTS: [_digest(row) for row in answers[names.ENTITIES][: mirror.MOST_ROWS, 0]]})
     sketches = sketch(answers[names.EMBEDDING][: mirror.MOST_ROWS])
     return json.dumps({mirror.SKETCHES: sketches.tolist()}, separators=(",", ":"))
+
+
+def confidence(answers: Answers) -> float | None:
+    """How sure a classifier was, on average over a request's texts (0 to 1), to three digits; None of other tasks."""
+    scores = answers.get(names.SCORE)
+    return None if scores is None or not scores.size else round(float(scores.mean()), 3)
 
 
 def sketch(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

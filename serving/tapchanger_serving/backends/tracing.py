@@ -41,7 +41,7 @@ _LONGEST_WAIT = 600 * 10**9
 @dataclass(frozen=True)
 class Traced:
     """One request of a batch: the headers that Triton handed on, whether it got no answer, its number of tokens (0
-    where that isn't known), and what was answered, where it is asked for.
+    where that isn't known), and what was answered.
     """
 
     headers: Mapping[str, object]
@@ -127,6 +127,9 @@ class Tracer:
         )
         if span.is_recording():
             span.set_attributes({**shared, names.ATTR_TOKENS: request.tokens} if request.tokens else shared)
+            sure = None if request.answer is None else answered.confidence(request.answer)
+            if sure is not None:
+                span.set_attribute(names.ATTR_CONFIDENCE, sure)
             if copied and request.answer is not None:
                 span.set_attribute(names.ATTR_ANSWERS, answered.words(request.answer))
             if queued is not None:

@@ -95,7 +95,7 @@ class NodeCount(Message):
 
 
 class Scores(Message):
-    """Users' scores that came in: how many, their sum and the sum of their squares."""
+    """Numbers from 0 to 1: how many, their sum and the sum of their squares."""
 
     count: int = 0
     total: float = 0.0
@@ -154,7 +154,8 @@ class RevisionWindow(Message):
     `requests` counts all that ended; `unavailable` those that failed by the server's fault (HTTP 5xx, a reset, gRPC
     UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS). `codes` counts
     failures by code (`grpc/13`, `http/503`). A client's own mistakes (HTTP 4xx, INVALID_ARGUMENT) are not bad. `feedback`
-    counts scores at the time at which they came, in steps of ten seconds.
+    counts users' scores at the time at which they came, `confidence` how sure a classifier was, a number for each request whose
+    server's span was seen; both in steps of ten seconds.
 
     `stages` says where the time of all requests went, `slow` that of the slow ones, for each threshold asked about that
     some request exceeded while it was watched. `lengths` and `nodes` split the requests by tokens and by node.
@@ -172,6 +173,7 @@ class RevisionWindow(Message):
     nodes: tuple[NodeCount, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     feedback: Scores = Scores()
+    confidence: Scores = Scores()
     first_seen: float | None = None
     last_seen: float | None = None
     first_bad: float | None = None

@@ -11,11 +11,11 @@ from multidict import MultiMapping
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from tapchanger_serving.contract.windows import Scores, Windows
+from tapchanger_serving.contract.windows import Windows
 from tapchanger_serving.observer import windows
 from tapchanger_serving.observer.bucket import Bucket
 from tapchanger_serving.observer.feedback import Desk, FeedbackError, UnknownRevisionError
-from tapchanger_serving.observer.telling import mirror_window, revision_window
+from tapchanger_serving.observer.telling import mirror_window, revision_window, told
 
 DEFAULT_SECONDS: Final = 3_600.0
 _KNOWN: Final = ("namespace", "deployment", "since", "until", "latency")
@@ -39,15 +39,13 @@ def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Wind
     if thresholds:
         store.watch(namespace, deployment, thresholds)
     found = store.window(namespace, deployment, since, until)
-    scores = {
-        name: Scores(count=sums.number, total=sums.total, squares=sums.squares)
-        for name, sums in store.scores(namespace, deployment, since, until).items()
-    }
+    scores = store.scores(namespace, deployment, since, until)
+    sure = store.confidences(namespace, deployment, since, until)
     revisions = [
         revision_window(name, found.get(name, Bucket()), thresholds).model_copy(
-            update={"feedback": scores.get(name, Scores())}
+            update={"feedback": told(scores.get(name)), "confidence": told(sure.get(name))}
         )
-        for name in sorted({*found, *scores})
+        for name in sorted({*found, *scores, *sure})
     ]
     return Windows(
         namespace=namespace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -154,7 +155,10 @@ class Ingest:
             self._copied(key, key._replace(revision=copied_to[:LONGEST_NAME]), span, stage)
         if copied_to == key.revision:
             return None  # no user waited for a copy
+        sure = _share(span.attributes.get(names.ATTR_CONFIDENCE))
         self._windows.add_stage(key, stage)
+        if sure is not None:
+            self._windows.add_confidence(key, stage.end, sure)
         if span.parent_id and TRITON_MODEL in span.attributes:
             self._meet(key, stage, span.trace_id + span.parent_id)
         return None
@@ -196,6 +200,19 @@ class Ingest:
                 f"a span ended {now - end:.0f} s ago; they count up to {self._windows.limits.keep_seconds} s later",
             )
         return end
+
+
+def _share(text: str | None) -> float | None:
+    """A confidence as its span has it."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        raise RefusedError("malformed", f"{names.ATTR_CONFIDENCE}: found {text[:32]!r}, expected a number from 0 to 1")
+    return value
 
 
 def _key(attributes: dict[str, str]) -> Key:

@@ -1,4 +1,4 @@
-"""Users' scores of one revision, by the time at which they came, in steps of ten seconds."""
+"""Numbers from 0 to 1 of one revision, users' scores or its own confidence, by time in steps of ten seconds."""
 
 from __future__ import annotations
 

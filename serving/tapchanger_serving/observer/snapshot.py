@@ -1,7 +1,8 @@
 """The windows in a file, so that a restart in the middle of a canary forgets nothing.
 
 Version 2 is JSON: `{"version": 2, "deployments": [{"namespace", "deployment", "thresholds", "revisions": [{"revision",
-"scores": [[start, …]], "mirrors": [[stable, start, …]], "minutes": [{"start", "step", "buckets": [[start, …]]}]}]}]}`. A minute
+"scores": [[start, …]], "confidences": [[start, …]], "mirrors": [[stable, start, …]], "minutes": [{"start", "step", "buckets":
+[[start, …]]}]}]}]}`. A minute
 that did not change since
 the last snapshot is not encoded again. Version 1, which had the sums of queue and compute only, is read as well.
 """
@@ -53,7 +54,9 @@ def _series(revision: str, series: Series) -> str:
                 {"start": start, "step": minute.step, "buckets": buckets}, separators=(",", ":")
             )
         minutes.append(minute.encoded)
-    scores = json.dumps([[start, *sums] for start, sums in series.scores.steps.items()])
+    scores, sure = (
+        json.dumps([[start, *sums] for start, sums in one.steps.items()]) for one in (series.scores, series.confidences)
+    )
     mirrors = json.dumps(
         [
             [stable, start, _mirror(tally)]
@@ -61,7 +64,7 @@ def _series(revision: str, series: Series) -> str:
             for start, tally in steps.items()
         ]
     )
-    head = f'"revision":{json.dumps(revision)},"scores":{scores},"mirrors":{mirrors}'
+    head = f'"revision":{json.dumps(revision)},"scores":{scores},"confidences":{sure},"mirrors":{mirrors}'
     return f'{{{head},"minutes":[{",".join(minutes)}]}}'
 
 
@@ -147,8 +150,9 @@ def _load(state: dict[str, Any], windows: Windows) -> None:
     deployment.thresholds = thresholds
     for revision in state["revisions"]:
         series = deployment.revisions[str(revision["revision"])] = Series()
-        for start, count, total, squares in revision.get("scores", []):
-            series.scores.steps[int(start)] = Tally(int(count), float(total), float(squares))
+        for part, kept in (("scores", series.scores), ("confidences", series.confidences)):
+            for start, count, total, squares in revision.get(part, []):
+                kept.steps[int(start)] = Tally(int(count), float(total), float(squares))
         for stable, start, row in revision.get("mirrors", []):
             series.mirrors.steps.setdefault(str(stable), {})[int(start)] = _unmirror(row)
         for minute in revision["minutes"]:

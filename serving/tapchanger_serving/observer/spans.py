@@ -24,6 +24,7 @@ WANTED: Final = frozenset(
         names.ATTR_PRE,
         names.ATTR_COMPUTE,
         names.ATTR_POST,
+        names.ATTR_CONFIDENCE,
         names.ATTR_MIRROR,
         names.ATTR_ANSWERS,
         names.ATTR_NODE,

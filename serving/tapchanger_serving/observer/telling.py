@@ -13,11 +13,12 @@ from tapchanger_serving.contract.windows import (
     MirrorWindow,
     NodeCount,
     RevisionWindow,
+    Scores,
     Slice,
     SlowStages,
     Stages,
 )
-from tapchanger_serving.observer import sketch
+from tapchanger_serving.observer import scores, sketch
 from tapchanger_serving.observer.breakdown import Breakdown, Sums
 from tapchanger_serving.observer.bucket import Bucket, earlier
 from tapchanger_serving.observer.mirror import Tally
@@ -81,6 +82,11 @@ def _stages(sums: Sums) -> Stages:
         spans=sums.spans,
         joined=sums.joined,
     )
+
+
+def told(sums: scores.Tally | None) -> Scores:
+    """Numbers from 0 to 1; no sums are none of them."""
+    return Scores(count=sums.number, total=sums.total, squares=sums.squares) if sums else Scores()
 
 
 def mirror_window(canary: str, stable: str, tally: Tally, thresholds: tuple[float, ...]) -> MirrorWindow:

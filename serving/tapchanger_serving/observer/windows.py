@@ -91,13 +91,14 @@ class Minute:
 
 @dataclass(slots=True)
 class Series:
-    """One revision: its minutes by their start, its totals since the observer began, what users thought of it, and
-    what it answered to copies.
+    """One revision: its minutes by their start, its totals since the observer began, what users thought of it, how
+    sure it was, and what it answered to copies.
     """
 
     minutes: dict[int, Minute] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     scores: Scores = field(default_factory=Scores)
+    confidences: Scores = field(default_factory=Scores)
     mirrors: Mirrors = field(default_factory=Mirrors)
 
     def window(self, since: float, until: float) -> Bucket:
@@ -156,6 +157,16 @@ class Windows:
     def add_score(self, key: Key, at: float, score: float) -> None:
         """Count a user's score (0 to 1) that came at `at`, for a revision that is known."""
         self.deployments[key.namespace, key.deployment].revisions[key.revision].scores.add(at, score)
+
+    def add_confidence(self, key: Key, at: float, sure: float) -> None:
+        """Count how sure (0 to 1) the answer was to a request that ended at `at`."""
+        self._series(self.entry(key.namespace, key.deployment), key.revision).confidences.add(at, sure)
+
+    def confidences(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Tally]:
+        """How sure each revision was that told anything from `since` to `until`."""
+        entry = self.deployments.get((namespace, deployment))
+        found = {name: one.confidences.window(since, until) for name, one in entry.revisions.items()} if entry else {}
+        return {name: sums for name, sums in found.items() if sums.number}
 
     def scores(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Tally]:
         """The scores that came from `since` to `until`, of each revision that had any."""
@@ -217,6 +228,7 @@ class Windows:
             for start in [start for start in series.minutes if start + MINUTE <= keep_from]:
                 del series.minutes[start]
             series.scores.drop(keep_from)
+            series.confidences.drop(keep_from)
             series.mirrors.drop(keep_from)
             for start, minute in series.minutes.items():
                 if minute.step == FINE and start + MINUTE <= fine_from:

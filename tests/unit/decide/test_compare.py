@@ -78,6 +78,8 @@ def test_each_metric_has_its_outcomes() -> None:
     assert outcomes(window, "latency", None) == (0, 0.0, 0.0)
     assert outcomes(window, "availability", None) == (100, 97.0, 97.0)
     assert outcomes(window, "feedback", None) == (2, 1.5, 1.25)
+    sure = window.model_copy(update={"confidence": Scores(count=3, total=2.4, squares=2.0)})
+    assert outcomes(sure, "confidence", None) == (3, 2.4, 2.0)
 
 
 def looked(at: State, begin: float, *revisions: RevisionWindow) -> State:

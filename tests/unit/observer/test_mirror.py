@@ -88,6 +88,24 @@ def test_a_copy_is_no_request_of_a_user() -> None:
     assert list(windows.window("team-a", "moderation", NOW - 60, NOW + 60)) == [STABLE]
 
 
+def test_how_sure_a_server_was_is_counted_of_what_users_got() -> None:
+    copy = {names.ATTR_CONFIDENCE: "0.2"}
+    windows, ingest = observed(
+        span(STABLE, 1, {"labels": ["ok"]}, **{names.ATTR_CONFIDENCE: "0.9"}),
+        span(STABLE, 2, {"labels": ["ok"]}, **{names.ATTR_CONFIDENCE: "0.5"}),
+        span(CANARY, 2, {"labels": ["ok"]}, **copy),
+        span(STABLE, 3, **{names.ATTR_CONFIDENCE: "1.5"}),
+        span(STABLE, 4, **{names.ATTR_CONFIDENCE: "much"}),
+    )
+    found = windows.confidences("team-a", "moderation", NOW - 60, NOW + 60)
+    assert list(found) == [STABLE]
+    assert found[STABLE] == pytest.approx((2, 1.4, 1.06))
+    assert ingest.account.refused["http", "malformed"] == 2
+    again = Windows()
+    snapshot.decode("".join(snapshot.encode(windows)), again)
+    assert again.confidences("team-a", "moderation", NOW - 60, NOW + 60) == found
+
+
 def test_one_half_alone_and_two_that_got_no_answer_say_nothing() -> None:
     windows, _ = observed(
         span(STABLE, 1, {"labels": ["ok"]}), span(CANARY, 2, {"labels": ["ok"]}), span(STABLE, 3), span(CANARY, 3)

@@ -20,6 +20,12 @@ def test_no_more_than_the_first_texts_are_told() -> None:
     assert told == [f"label {row}" for row in range(mirror.MOST_ROWS)]
 
 
+def test_confidence_is_the_mean_of_the_scores_and_known_of_classification_only() -> None:
+    assert answered.confidence({"score": np.array([[0.9], [0.61219]], dtype=np.float32)}) == 0.756
+    assert answered.confidence({"embedding": np.ones((2, 3), dtype=np.float32)}) is None
+    assert answered.confidence({"score": np.ones((0, 1), dtype=np.float32)}) is None
+
+
 def test_entities_are_told_by_a_digest_of_what_is_where() -> None:
     one = {"entity": "PER", "score": 0.9, "start": 3, "end": 8, "word": "Alice"}
     rows = [[one], [{**one, "score": 0.7}], [{**one, "end": 9}], []]
