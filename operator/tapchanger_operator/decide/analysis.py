@@ -23,7 +23,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tapchanger_operator.decide import evidence, explain, sequential
+from tapchanger_operator.decide import blocks, evidence, explain, sequential
 from tapchanger_operator.decide.evidence import (
     AnalysisState,
     Counts,
@@ -34,6 +34,8 @@ from tapchanger_operator.decide.evidence import (
     ObjectiveState,
     Settings,
     Verdict,
+    added,
+    lost,
 )
 
 __all__ = [
@@ -77,7 +79,8 @@ def analyse(
     for objective in objectives:
         before = _entry(objective, look.weight, known.get(objective.key))
         seen = _remembered(before) if silent else counts[objective.name]
-        after = _learn(objective, seen, look.weight, before)
+        after = before if silent else blocks.learn(objective, seen, look, before)
+        after = _learn(objective, seen, look, after)
         gathered.append(_evidence(objective, seen, after, log_threshold, _comparable(seen, look, settings)))
         entries.append(_stored(before, after, log_threshold))
     verdict = _verdict(objectives, counts, look, settings, tuple(gathered))
@@ -166,12 +169,13 @@ def _inconclusive(
 def _entry(objective: Objective, weight: int, known: ObjectiveState | None) -> ObjectiveState:
     """What is known of an objective; a fresh start where nothing is, or where it was gathered on another grid."""
     budget, versus = sequential.budget_grid(objective.budget).start, sequential.COMPARISON.start
-    fresh = ObjectiveState(objective.key, (0, 0), (0, 0, 0, 0), budget, versus, weight)
+    none = (0, 0, 0, 0)
+    fresh = ObjectiveState(objective.key, (0, 0), none, budget, versus, weight, blocks.BLOCKS.start, none)
     return known if known and _sizes(known) == _sizes(fresh) else fresh
 
 
-def _sizes(state: ObjectiveState) -> tuple[int, int]:
-    return len(state.budget.log_wealth), len(state.versus.log_wealth)
+def _sizes(state: ObjectiveState) -> tuple[int, ...]:
+    return tuple(len(one.log_wealth) for one in (state.budget, state.versus, state.blocks))
 
 
 def _remembered(state: ObjectiveState) -> ObjectiveCounts:
@@ -179,49 +183,42 @@ def _remembered(state: ObjectiveState) -> ObjectiveCounts:
     return ObjectiveCounts(Counts(*state.seen), Counts(*state.compared[2:]))
 
 
-def _learn(objective: Objective, seen: ObjectiveCounts, weight: int, before: ObjectiveState) -> ObjectiveState:
+def _learn(objective: Objective, seen: ObjectiveCounts, look: Look, before: ObjectiveState) -> ObjectiveState:
     """Takes in the requests that are new since the last look."""
     canary = (seen.canary.requests, seen.canary.bad)
     state = before
-    batch = _new(canary, before.seen)
-    if _lost(canary, before.seen):
+    batch = added(canary, before.seen)
+    if lost(canary, before.seen):
         state = replace(state, seen=canary)
     elif batch[0] and batch[1] <= batch[0]:
         share = sequential.share_of(objective.budget * batch[0], objective.budget * canary[0])
         bets = sequential.budget_bets(objective.budget, *batch)
         grid = sequential.budget_grid(objective.budget)
         state = replace(state, seen=canary, budget=sequential.settle(grid, before.budget, bets, share))
-    return _compare(seen, weight, state)
+    return _compare(seen, look, state)
 
 
-def _compare(seen: ObjectiveCounts, weight: int, state: ObjectiveState) -> ObjectiveState:
+def _compare(seen: ObjectiveCounts, look: Look, state: ObjectiveState) -> ObjectiveState:
     """Compares canary and stable once a batch has a bad request.
 
     A batch is of one weight, and when it ends depends on both sides' requests together, never on which side a bad one is
     of. So, while the canary is no worse, its part of the bad ones is as random as the routing.
     """
     both = (seen.canary.requests, seen.canary.bad, seen.stable.requests, seen.stable.bad)
-    batch = _new(both, state.compared)
-    if _lost(both, state.compared) or weight != state.weight:
-        return replace(state, compared=both, weight=weight)
+    batch = added(both, state.compared)
+    compared = replace(state, compared=both, compared_at=look.elapsed, weight=look.weight)
+    if lost(both, state.compared) or look.weight != state.weight:
+        return compared
     requests, bad = batch[0] + batch[2], batch[1] + batch[3]
     if batch[1] > batch[0] or batch[3] > batch[2] or requests < BATCH or (bad == 0 and requests < POOL):
         return state
     if bad == 0:
-        return replace(state, compared=both)
+        return compared
     share = sequential.share_of(bad, both[1] + both[3])
-    bets = sequential.comparison_bets((batch[0], batch[1]), (batch[2], batch[3]))
+    took = look.elapsed - state.compared_at
+    bets = sequential.comparison_bets((batch[0], batch[1]), (batch[2], batch[3]), took)
     versus = sequential.settle(sequential.COMPARISON, state.versus, bets, share)
-    return replace(state, compared=both, versus=versus)
-
-
-def _new(now: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(new - old for new, old in zip(now, before, strict=True))
-
-
-def _lost(now: tuple[int, ...], before: tuple[int, ...]) -> bool:
-    """Whether the observer has forgotten requests that it told of before."""
-    return any(difference < 0 for difference in _new(now, before))
+    return replace(compared, versus=versus)
 
 
 def _comparable(seen: ObjectiveCounts, look: Look, settings: Settings) -> bool:
@@ -240,7 +237,7 @@ def _evidence(
         canary=seen.canary,
         stable=seen.stable,
         budget_e=_finite_exp(state.budget.log_e),
-        stable_e=_finite_exp(state.versus.log_e) if comparable else None,
+        stable_e=_finite_exp(blocks.worse(objective, seen, state)) if comparable else None,
         threshold=_finite_exp(log_threshold),
         interval=sequential.rate_interval(seen.canary.requests, seen.canary.bad),
     )
@@ -248,12 +245,16 @@ def _evidence(
 
 def _stored(before: ObjectiveState, after: ObjectiveState, log_threshold: float) -> ObjectiveState:
     """What is kept; portfolios that didn't change are left alone, for rounding down again would wear them away."""
-    budget, versus = after.budget, after.versus
-    if budget is not before.budget:
-        budget = sequential.capped(budget, log_threshold)
-    if versus is not before.versus:
-        versus = sequential.capped(versus, log_threshold)
-    return replace(after, budget=budget, versus=versus)
+
+    def kept(old: sequential.Portfolio, new: sequential.Portfolio) -> sequential.Portfolio:
+        return new if new is old else sequential.capped(new, log_threshold)
+
+    return replace(
+        after,
+        budget=kept(before.budget, after.budget),
+        versus=kept(before.versus, after.versus),
+        blocks=kept(before.blocks, after.blocks),
+    )
 
 
 def _finite_exp(value: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -151,7 +151,10 @@ class ObjectiveState:
     """What must be remembered of an objective between two looks.
 
     `seen`: the canary's (requests, bad) whose evidence `budget` holds. `compared`: canary's and stable's (requests,
-    bad, requests, bad) whose evidence `versus` holds; those since then came at `weight` percent.
+    bad, requests, bad) whose evidence `versus` holds, until the step was `compared_at` seconds old; those since then came at
+    `weight` percent. `blocked`: the same of
+    `blocks`, whose last block ended when the step was `block_ended` seconds old; until it is `troubled_until` seconds old a
+    block in which the stable revision broke the budget is remembered.
     """
 
     key: str
@@ -160,6 +163,11 @@ class ObjectiveState:
     budget: Portfolio
     versus: Portfolio
     weight: int
+    blocks: Portfolio
+    blocked: tuple[int, int, int, int]
+    compared_at: float = 0.0
+    block_ended: float = 0.0
+    troubled_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +187,11 @@ class AnalysisState:
                     "budget": list(state.budget.log_wealth),
                     "versus": list(state.versus.log_wealth),
                     "weight": state.weight,
+                    "blocks": list(state.blocks.log_wealth),
+                    "blocked": list(state.blocked),
+                    "comparedAt": state.compared_at,
+                    "blockEnded": state.block_ended,
+                    "troubledUntil": state.troubled_until,
                 }
                 for state in self.objectives
             ]
@@ -199,12 +212,31 @@ class AnalysisState:
 
 def _objective_state(entry: Mapping[str, Any]) -> ObjectiveState:
     requests, bad = (int(count) for count in entry["seen"])
-    first, second, third, fourth = (int(count) for count in entry["compared"])
     return ObjectiveState(
         key=str(entry["key"]),
         seen=(requests, bad),
-        compared=(first, second, third, fourth),
+        compared=_four(entry["compared"]),
         budget=Portfolio(tuple(float(wealth) for wealth in entry["budget"])),
         versus=Portfolio(tuple(float(wealth) for wealth in entry["versus"])),
         weight=int(entry.get("weight", 0)),
+        blocks=Portfolio(tuple(float(wealth) for wealth in entry.get("blocks", ()))),
+        blocked=_four(entry.get("blocked", (0, 0, 0, 0))),
+        compared_at=float(entry.get("comparedAt", 0.0)),
+        block_ended=float(entry.get("blockEnded", 0.0)),
+        troubled_until=float(entry.get("troubledUntil", 0.0)),
     )
+
+
+def _four(counts: Sequence[Any]) -> tuple[int, int, int, int]:
+    first, second, third, fourth = (int(count) for count in counts)
+    return first, second, third, fourth
+
+
+def added(now: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:
+    """What counts have grown by."""
+    return tuple(new - old for new, old in zip(now, before, strict=True))
+
+
+def lost(now: tuple[int, ...], before: tuple[int, ...]) -> bool:
+    """Whether the observer has forgotten requests that it told of before."""
+    return any(difference < 0 for difference in added(now, before))

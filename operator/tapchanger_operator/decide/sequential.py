@@ -127,6 +127,10 @@ weight the first two or three bad requests of a broken canary must convict it.
 """
 
 
+INDEPENDENT: Final = 2.0
+"""Of one second no more than so many bad requests count as independent of each other."""
+
+
 def budget_bets(budget: float, requests: int, bad: int) -> tuple[float, ...]:
     """Log likelihood ratios, each alternative rate against `budget`, of `bad` bad ones among `requests`.
 
@@ -141,10 +145,10 @@ def budget_bets(budget: float, requests: int, bad: int) -> tuple[float, ...]:
     )
 
 
-def comparison_bets(canary: tuple[int, int], stable: tuple[int, int]) -> tuple[float, ...]:
+def comparison_bets(canary: tuple[int, int], stable: tuple[int, int], seconds: float = math.inf) -> tuple[float, ...]:
     """Log factors of one batch, one for each odds ratio of :data:`COMPARISON`.
 
-    `canary` and `stable` are (requests, bad) of the same time.
+    `canary` and `stable` are (requests, bad) of the same time, which was `seconds` long.
 
     Null: the canary is no worse than the stable revision at the same time, however bad both are. Then, given how many
     requests each got and how many were bad in all, the bad ones of the canary are at most hypergeometric, and
@@ -154,25 +158,31 @@ def comparison_bets(canary: tuple[int, int], stable: tuple[int, int]) -> tuple[f
     batch.)
 
     With more than :data:`EXACT_TERMS` possible splits the expectation is replaced by Hoeffding's upper bounds (1963,
-    theorem 4: drawing without replacement is dominated by drawing with it), which only makes the e-value smaller.
+    theorem 4: drawing without replacement is dominated by drawing with it), which only makes the e-value smaller. So does the
+    bound of :data:`INDEPENDENT` bad requests a second, each of which is the canary's by chance once in `total / canary's`.
     """
     bad = canary[1] + stable[1]
     if bad == 0 or canary[0] == 0 or stable[0] == 0:
         return (0.0,) * len(COMPARISON.alternatives)
     total = canary[0] + stable[0]
+    most = INDEPENDENT * max(1.0, seconds) * math.log(total / canary[0])
     low, high = max(0, bad - stable[0]), min(canary[0], bad)
     if high - low > EXACT_TERMS:
         return tuple(
-            canary[1] * math.log(odds)
-            - min(
-                bad * math.log1p((odds - 1.0) * canary[0] / total),
-                canary[0] * math.log1p((odds - 1.0) * bad / total),
+            min(
+                most,
+                canary[1] * math.log(odds)
+                - min(
+                    bad * math.log1p((odds - 1.0) * canary[0] / total),
+                    canary[0] * math.log1p((odds - 1.0) * bad / total),
+                ),
             )
             for odds in COMPARISON.alternatives
         )
     chances = _hypergeometric(total, bad, canary[0], low, high)
     return tuple(
-        (canary[1] - low) * math.log(odds) - math.log(_polynomial(chances, odds)) for odds in COMPARISON.alternatives
+        min(most, (canary[1] - low) * math.log(odds) - math.log(_polynomial(chances, odds)))
+        for odds in COMPARISON.alternatives
     )
 
 

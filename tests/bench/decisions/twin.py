@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tapchanger_operator.decide import analysis, sequential
+from tapchanger_operator.decide import analysis, blocks, sequential
 from tapchanger_operator.decide.evidence import Settings
 
 Floats = NDArray[np.float64]
@@ -84,12 +84,17 @@ class Twin:
         self.canary, self.stable = Tally.empty(count, rows), Tally.empty(count, rows)
         self._step_canary, self._step_stable = Tally.empty(count, rows), Tally.empty(count, rows)
         self._compared = [(Tally.empty(1, rows), Tally.empty(1, rows)) for _ in budgets]
+        self._compared_at = [np.zeros(rows) for _ in budgets]
+        self._blocked = [(Tally.empty(1, rows), Tally.empty(1, rows)) for _ in budgets]
+        self._block_ended = [np.zeros(rows) for _ in budgets]
         self._seen = Tally.empty(count, rows)
         self._weight = np.full(rows, FRESH)
         self.against_budget = [
             Portfolios(sequential.budget_grid(budget), rows, self.log_threshold) for budget in budgets
         ]
         self.against_stable = [Portfolios(sequential.COMPARISON, rows, self.log_threshold) for _ in budgets]
+        self.by_blocks = [Portfolios(blocks.BLOCKS, rows, self.log_threshold) for _ in budgets]
+        self._troubled_until = [np.zeros(rows) for _ in budgets]
 
     def begin_step(self, rows: Ints) -> None:
         """The counts of the step start at 0."""
@@ -101,10 +106,14 @@ class Twin:
         self._weight[rows] = FRESH
         for tally in (self.canary, self.stable, self._step_canary, self._step_stable, self._seen):
             tally.clear(rows)
-        for pair in self._compared:
+        for pair in (*self._compared, *self._blocked):
             for tally in pair:
                 tally.clear(rows)
-        for portfolios in (*self.against_budget, *self.against_stable):
+        for ended in self._block_ended:
+            ended[rows] = 0.0
+        for times in (*self._troubled_until, *self._compared_at):
+            times[rows] = 0.0
+        for portfolios in (*self.against_budget, *self.against_stable, *self.by_blocks):
             portfolios.reset(rows)
 
     def serve(self, rows: Ints, canary: tuple[Ints, Ints], stable: tuple[Ints, Ints]) -> None:
@@ -128,7 +137,8 @@ class Twin:
         """
         for objective, budget in enumerate(self.budgets):
             self._learn_budget(rows, objective, budget)
-            self._learn_comparison(rows, weight, objective)
+            self._learn_blocks(rows, weight, elapsed, objective)
+            self._learn_comparison(rows, weight, elapsed, objective)
         self._weight[rows] = weight
         step = self.canary.requests[rows] - self._step_canary.requests[rows]
         beside = self.stable.requests[rows] - self._step_stable.requests[rows]
@@ -136,13 +146,21 @@ class Twin:
         evidence, over = np.zeros(len(rows)), np.zeros(len(rows), bool)
         passes = (self.canary.requests[rows] > 0) & self._enough(step, elapsed)
         for objective, budget in enumerate(self.budgets):
-            broken, worse = self.against_budget[objective].log_e[rows], self.against_stable[objective].log_e[rows]
+            broken, worse = self.against_budget[objective].log_e[rows], self._worse(rows, objective)
             evidence += np.exp(np.where(comparable, np.minimum(broken, worse), broken))
             over |= broken >= self.log_threshold
             bad = self.canary.bad[objective, rows] - self._step_canary.bad[objective, rows]
             passes &= self._supported(budget, step, bad, np.where(hurried, np.inf, elapsed))
         fails = evidence >= math.exp(self.log_threshold)
         return fails, passes & ~over & ~fails
+
+    def _worse(self, rows: Ints, objective: int) -> Floats:
+        versus, in_time = self.against_stable[objective].log_e[rows], self.by_blocks[objective].log_e[rows]
+        budget, (_, before) = self.budgets[objective], self._blocked[objective]
+        requests, bad = self.stable.requests[rows], self.stable.bad[objective, rows]
+        shared = in_trouble(budget, requests - before.requests[rows], bad - before.bad[0, rows])
+        shared |= self._block_ended[objective][rows] < self._troubled_until[objective][rows]
+        return np.where(shared, np.minimum(versus, in_time), versus)
 
     def _enough(self, step: Ints, elapsed: Floats) -> Flags:
         late = np.maximum(1.0, elapsed / self.settings.timeout)
@@ -176,7 +194,7 @@ class Twin:
         share = budget * new / (budget * self.canary.requests[rows] + sequential.PATIENCE)
         self.against_budget[objective].settle(rows, factors, share)
 
-    def _learn_comparison(self, rows: Ints, weight: Floats, objective: int) -> None:
+    def _learn_comparison(self, rows: Ints, weight: Floats, elapsed: Floats, objective: int) -> None:
         canary, stable = self._compared[objective]
         mine = self.canary.requests[rows] - canary.requests[rows]
         theirs = self.stable.requests[rows] - stable.requests[rows]
@@ -188,19 +206,64 @@ class Twin:
         for known, now in ((canary, self.canary), (stable, self.stable)):
             known.requests[rows[ends]] = now.requests[rows[ends]]
             known.bad[0, rows[ends]] = now.bad[objective, rows[ends]]
+        took = elapsed - self._compared_at[objective][rows]
+        self._compared_at[objective][rows[ends]] = elapsed[ends]
         told = ends & ~moved & some
+        took = took[told]
         rows, mine, theirs = rows[told], mine[told], theirs[told]
         my_bad, their_bad = my_bad[told], their_bad[told]
         if not len(rows):
             return
         seen = self.canary.bad[objective, rows] + self.stable.bad[objective, rows]
         share = (my_bad + their_bad) / (seen + sequential.PATIENCE)
-        factors = comparison_factors(mine, my_bad, theirs, their_bad)
+        factors = comparison_factors(mine, my_bad, theirs, their_bad, took)
         factors[:, (mine == 0) | (theirs == 0)] = 0.0
         self.against_stable[objective].settle(rows, factors, share)
 
+    def _learn_blocks(self, rows: Ints, weight: Floats, elapsed: Floats, objective: int) -> None:
+        canary, stable = self._blocked[objective]
+        ended = self._block_ended[objective]
+        mine = self.canary.requests[rows] - canary.requests[rows]
+        theirs = self.stable.requests[rows] - stable.requests[rows]
+        my_bad = self.canary.bad[objective, rows] - canary.bad[0, rows]
+        their_bad = self.stable.bad[objective, rows] - stable.bad[0, rows]
+        moved = ((self._weight[rows] != FRESH) & (self._weight[rows] != weight)) | (elapsed < ended[rows])
+        full = (elapsed - ended[rows] >= blocks.BLOCK_SECONDS) & (mine + theirs >= blocks.LEAST)
+        ends = moved | full
+        for known, now in ((canary, self.canary), (stable, self.stable)):
+            known.requests[rows[ends]] = now.requests[rows[ends]]
+            known.bad[0, rows[ends]] = now.bad[objective, rows[ends]]
+        until = self._troubled_until[objective]
+        left = np.maximum(0.0, until[rows] - ended[rows])
+        troubled = in_trouble(self.budgets[objective], theirs, their_bad)
+        ended[rows[ends]] = elapsed[ends]
+        until[rows[moved]] = (elapsed + left)[moved]
+        told = full & ~moved & troubled
+        until[rows[told]] = elapsed[told] + blocks.TROUBLE_SECONDS
+        told = full & ~moved
+        rows, mine, theirs, my_bad, their_bad = (one[told] for one in (rows, mine, theirs, my_bad, their_bad))
+        if not len(rows):
+            return
+        seen = self.canary.bad[objective, rows] + self.stable.bad[objective, rows]
+        share = (my_bad + their_bad) / (seen + sequential.PATIENCE)
+        difference = my_bad / np.maximum(mine, 1) - their_bad / np.maximum(theirs, 1)
+        difference[(mine == 0) | (theirs == 0)] = 0.0
+        parts = np.array(blocks.BLOCKS.alternatives)[:, None]
+        self.by_blocks[objective].settle(rows, np.log1p(parts * difference), share)
 
-def comparison_factors(mine: Ints, my_bad: Ints, theirs: Ints, their_bad: Ints) -> Floats:
+
+def in_trouble(budget: float, requests: Ints, bad: Ints) -> Flags:
+    """:func:`blocks.in_trouble` for each row."""
+    rate = bad / np.maximum(requests, 1)
+    inside = np.clip(rate, 1e-300, 1.0 - 1e-16)
+    good = np.where(rate < 1.0, (requests - bad) * (np.log1p(-inside) - math.log1p(-budget)), 0.0)
+    told: Flags = (
+        (bad >= 2) & (rate > budget) & (rate <= 1.0) & (bad * np.log(inside / budget) + good >= blocks.TROUBLE)
+    )
+    return told
+
+
+def comparison_factors(mine: Ints, my_bad: Ints, theirs: Ints, their_bad: Ints, seconds: Floats) -> Floats:
     """:func:`sequential.comparison_bets` for each row, (odds, rows); every row has a bad request."""
     odds = np.array(sequential.COMPARISON.alternatives)[:, None]
     bad, total = my_bad + their_bad, mine + theirs
@@ -213,9 +276,10 @@ def comparison_factors(mine: Ints, my_bad: Ints, theirs: Ints, their_bad: Ints) 
             mine[many] * np.log1p((odds - 1.0) * bad[many] / total[many]),
         )
         factors[:, many] = my_bad[many] * np.log(odds) - bound
+    most = sequential.INDEPENDENT * np.maximum(1.0, seconds) * np.log(total / np.maximum(mine, 1))
     few = np.flatnonzero(~many)
     if not len(few):
-        return factors
+        return np.minimum(factors, most)
     terms = int((high - low)[few].max()) + 1
     k = low[few, None] + np.arange(terms - 1)
     inside = k < high[few, None]
@@ -227,4 +291,4 @@ def comparison_factors(mine: Ints, my_bad: Ints, theirs: Ints, their_bad: Ints) 
     chances /= chances.sum(axis=1, keepdims=True)
     expected = chances @ (odds ** np.arange(terms)).T
     factors[:, few] = (my_bad - low)[few] * np.log(odds) - np.log(expected).T
-    return factors
+    return np.minimum(factors, most)

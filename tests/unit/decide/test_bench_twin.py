@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapchanger_operator.decide import sequential
+from tapchanger_operator.decide import blocks, sequential
 from tests.bench.decisions import cases, delivery, oracle, peers, replay, summary
 from tests.bench.decisions.outcome import PROMOTED, ROLLED_BACK
 from tests.bench.decisions.run import Figures, Result
-from tests.bench.decisions.twin import comparison_factors
+from tests.bench.decisions.twin import comparison_factors, in_trouble
 
 
 @settings(deadline=None, max_examples=20)
@@ -52,11 +52,26 @@ def test_a_replay_notices_a_look_that_was_decided_otherwise() -> None:
 
 
 @settings(deadline=None)
-@given(mine=st.integers(1, 2000), theirs=st.integers(1, 4000), part=st.floats(0.0, 1.0), other=st.floats(0.0, 1.0))
-def test_bets_of_the_twin_are_those_of_the_operator(mine: int, theirs: int, part: float, other: float) -> None:
+@given(
+    mine=st.integers(1, 2000),
+    theirs=st.integers(1, 4000),
+    part=st.floats(0.0, 1.0),
+    other=st.floats(0.0, 1.0),
+    seconds=st.floats(0.0, 1000.0),
+)
+def test_bets_of_the_twin_are_those_of_the_operator(
+    mine: int, theirs: int, part: float, other: float, seconds: float
+) -> None:
     bad = max(1, round(part * mine)), round(other * theirs)
-    found = comparison_factors(*(np.array([value]) for value in (mine, bad[0], theirs, bad[1])))
-    assert found[:, 0] == pytest.approx(sequential.comparison_bets((mine, bad[0]), (theirs, bad[1])), abs=1e-6)
+    found = comparison_factors(*(np.array([value]) for value in (mine, bad[0], theirs, bad[1], seconds)))
+    assert found[:, 0] == pytest.approx(sequential.comparison_bets((mine, bad[0]), (theirs, bad[1]), seconds), abs=1e-6)
+
+
+@given(requests=st.integers(0, 5000), part=st.floats(0.0, 1.0), budget=st.sampled_from([0.001, 0.01, 0.1]))
+def test_trouble_of_the_twin_is_that_of_the_operator(requests: int, part: float, budget: float) -> None:
+    bad = round(part * requests)
+    found = in_trouble(budget, np.array([requests]), np.array([bad]))
+    assert bool(found[0]) == blocks.in_trouble(budget, requests, bad)
 
 
 def outcomes(decider: str, regression: cases.Regression, rate: float, rollouts: int = 20) -> tuple[float, float, float]:

@@ -237,6 +237,14 @@ def test_a_few_bad_requests_on_one_side_are_counted_exactly() -> None:
     assert max(seq.comparison_bets((10, 10), (10, 0))) == pytest.approx(math.log(math.comb(20, 10)), abs=0.15)
 
 
+def test_bad_requests_of_one_second_count_as_two_at_most() -> None:
+    for seconds, most in ((0.2, 2), (1.0, 2), (3.0, 6)):
+        found = seq.comparison_bets((10, 10), (10, 0), seconds)
+        assert max(found) == pytest.approx(most * math.log(2))
+    assert seq.comparison_bets((1, 1), (19, 0), 1.0) == seq.comparison_bets((1, 1), (19, 0))
+    assert max(seq.comparison_bets((5000, 4000), (5000, 100), 1.0)) == pytest.approx(2 * math.log(2))
+
+
 def test_nothing_is_known_without_requests() -> None:
     assert seq.rate_interval(0, 0) == (0.0, 1.0)
     assert seq.comparison_bets((0, 0), (50, 20)) == (0.0,) * len(seq.COMPARISON.alternatives)

@@ -1,0 +1,102 @@
+"""Something else on the node takes the CPU while a canary is judged: both revisions are slow, and neither is blamed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dev.common.deployment import Deployment
+from dev.common.follow import Follower
+from dev.common.kubectl import Kubectl, condition
+from dev.common.stack import Stack
+from dev.common.traffic import failed
+from dev.common.waiting import until
+from tests.e2e.support import ONE_CANDIDATE, Make, load_on
+
+HOG_SECONDS = 15.0
+HOG = {"requests": {"cpu": "400m", "memory": "16Mi"}}
+"""Eight times the share of the CPU that a server of these tests has."""
+LOOPS = 4
+THRESHOLD = 0.010
+RATE = 40.0
+STEPS = [{"weight": 50, "hold": "20s"}]
+
+
+@contextmanager
+def hog(stack: Stack, namespace: str) -> Iterator[None]:
+    """A pod that takes all the CPU it gets, until the end of the block and no longer than two minutes."""
+    command = f"for i in $(seq {LOOPS}); do timeout 120 sh -c 'while :; do :; done' & done; wait"
+    container = {"name": "hog", "image": stack.images["builder"], "command": ["sh", "-c", command], "resources": HOG}
+    stack.kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "hog", "namespace": namespace},
+            "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]},
+        }
+    )
+    try:
+        running = "a hog that runs"
+        until(running, lambda: stack.kubectl.get("pod", "hog", namespace)["status"]["phase"] == "Running", 60)
+        yield
+    finally:
+        stack.kubectl.delete("pod", "hog", namespace)
+
+
+def canary(deployment: Deployment) -> dict[str, Any]:
+    found: dict[str, Any] = deployment.status().get("canary", {})
+    return found
+
+
+def test_a_load_that_slows_both_revisions_rolls_nothing_back(
+    stack: Stack,
+    kubectl: Kubectl,
+    engines: dict[str, Deployment],
+    make: Make,
+    space: str,
+    texts: list[str],
+    words: Callable[[str], None],
+) -> None:
+    deployment = make(
+        "hogged",
+        "moderation-v1",
+        engine=ONE_CANDIDATE,
+        slo={"objectives": [{"latency": f"{THRESHOLD * 1000:g}ms", "target": 0.9}]},
+        rollout={"steps": STEPS, "analysis": {"minRequests": 100, "timeout": "35s"}, "watch": "1m"},
+    )
+    deployment.apply()
+    old = deployment.wait_ready(180)["stable"]["revision"]
+    with Follower(kubectl, "hogged", space) as follower, load_on(deployment, texts, RATE) as load:
+        deployment.manifest["spec"]["engine"] = {}
+        deployment.change_uri("pvc://models/moderation-v2")
+        until("the first step", lambda: canary(deployment).get("step") == 0, 300, last=deployment.picture)
+        with hog(stack, space):
+            began = time.time()
+            time.sleep(HOG_SECONDS)
+            ended = time.time()
+        status = until(
+            "a step without a verdict",
+            lambda: (found := deployment.status()).get("canary", {}).get("paused") and found,
+            60,
+            last=deployment.picture,
+        )
+        new = status["canary"]["revision"]
+        order = f"tapchanger.dev/resume={new}/1 whatever took the CPU is gone"
+        kubectl("annotate", "tdep", "hogged", "-n", space, order)
+        status = deployment.wait_ready(120)
+    answers = load.records()
+    during = answers.between(began + 2.0, ended)
+    slow = {name: during.of_revision(name).where(lambda answer: answer.seconds > THRESHOLD) for name in (old, new)}
+    shares = {name: len(slow[name]) / len(during.of_revision(name)) for name in (old, new)}
+    words(
+        f"slow while the CPU was taken (10 % allowed): {shares[old]:.0%} of stable's, {shares[new]:.0%} of the canary's"
+    )
+    assert min(shares.values()) > 0.2, shares
+    assert not status.get("rejected")
+    assert status["stable"]["revision"] == new
+    assert not failed(answers), failed(answers)[:5]
+    told = "\n".join(follower.messages())
+    assert "rolled back" not in told, told
+    assert condition({"status": status}, "Ready")["status"] == "True"
