@@ -85,6 +85,7 @@ def test_a_load_that_slows_both_revisions_rolls_nothing_back(
         new = status["canary"]["revision"]
         order = f"tapchanger.dev/resume={new}/1 whatever took the CPU is gone"
         kubectl("annotate", "tdep", "hogged", "-n", space, order)
+        until("the step to begin anew", lambda: not canary(deployment).get("paused"), 30, last=deployment.picture)
         status = deployment.wait_ready(120)
     answers = load.records()
     during = answers.between(began + 2.0, ended)
