@@ -55,6 +55,11 @@ class Deployment:
         status: dict[str, Any] = body.get("status", {})
         return status if status.get("observedGeneration") == body["metadata"]["generation"] else {}
 
+    def canary(self) -> dict[str, Any]:
+        """The canary as status has it; empty where there is none."""
+        found: dict[str, Any] = self.status().get("canary", {})
+        return found
+
     def wait_ready(self, seconds: float) -> dict[str, Any]:
         """The status, once the spec's content serves. Raises LateError, at once where it has stalled."""
         return self.wait_condition("Ready", "True", seconds, fatal=True)

@@ -35,8 +35,11 @@ def _steer(subject: Subject) -> Iterator[tuple[str, str, str]]:
     if subject.hold is not None:
         yield "resume", "", "takes the hold away"
     elif canary and canary.paused:
-        what = "the mirroring" if canary.mirroring else f"step {canary.step + 1}"
-        yield "resume", "", f"gives {what} its {subject.policy.timeout} again, once requests come"
+        policy = subject.policy
+        what = f"step {canary.step + 1} its {policy.timeout}"
+        if canary.mirroring:
+            what = f"the mirroring its {policy.mirror_timeout}"
+        yield "resume", "", f"gives {what} again, once requests come"
     if canary:
         if canary.mirroring:
             yield "skip", " --reason '…'", "gives the first step to a canary whose answers were not compared"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tapchanger_cli.errors import CliError
 from tapchanger_cli.words import printable
 from tapchanger_operator.api import controls, reasons
-from tapchanger_operator.api.rollout import DEFAULT_STEPS, Analysis, RolloutSpec
+from tapchanger_operator.api.rollout import DEFAULT_STEPS, Analysis, MirrorGate, RolloutSpec
 from tapchanger_operator.api.spec import SloSpec
 from tapchanger_operator.api.status import Condition, Rejection, TransformerDeploymentStatus
 
@@ -24,6 +24,7 @@ class Policy:
     weights: tuple[int, ...]
     min_requests: int
     timeout: str
+    mirror_timeout: str
     on_inconclusive: str
     watch: str
     window: str
@@ -134,6 +135,7 @@ def _policy(spec: Mapping[str, Any]) -> Policy:
         else tuple(step.weight for step in DEFAULT_STEPS),
         min_requests=int(analysis.get("minRequests", standard.min_requests)),
         timeout=str(analysis.get("timeout", standard.timeout)),
+        mirror_timeout=str((rollout.get("mirrorGate") or {}).get("timeout", MirrorGate().timeout)),
         on_inconclusive=str(analysis.get("onInconclusive", standard.on_inconclusive)),
         watch=str(rollout.get("watch", RolloutSpec().watch)),
         window=str(slo.get("window", SloSpec().window)),

@@ -17,11 +17,6 @@ MIRROR: dict[str, Any] = {"mirror": 100, "steps": [{"weight": 50}], "watch": "1m
 TEXTS = 400
 
 
-def canary(deployment: Deployment) -> dict[str, Any]:
-    found: dict[str, Any] = deployment.status().get("canary", {})
-    return found
-
-
 def labels(deployment: Deployment, texts: list[str]) -> list[str]:
     """What a deployment answers when it is asked directly."""
     _, http = deployment.address()
@@ -83,9 +78,9 @@ def test_how_alike_a_canary_answers_is_told_and_true(
     with Follower(kubectl, deployment.name, space) as follower, load_on(deployment, sent, 40.0) as load:
         deployment.manifest["spec"]["engine"] = {}
         deployment.change_uri("pvc://models/moderation-v2")
-        until("a first step", lambda: canary(deployment).get("step") == 0, 200, last=deployment.picture)
-        mirror = canary(deployment)["mirror"]
-        new = canary(deployment)["revision"]
+        until("a first step", lambda: deployment.canary().get("step") == 0, 200, last=deployment.picture)
+        mirror = deployment.canary()["mirror"]
+        new = deployment.canary()["revision"]
         status = deployment.wait_ready(200)
     answers = load.records()
     words(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from dev.common.deployment import Deployment
 from dev.common.follow import Follower
@@ -48,11 +47,6 @@ def hog(stack: Stack, namespace: str) -> Iterator[None]:
         stack.kubectl.delete("pod", "hog", namespace)
 
 
-def canary(deployment: Deployment) -> dict[str, Any]:
-    found: dict[str, Any] = deployment.status().get("canary", {})
-    return found
-
-
 def test_a_load_that_slows_both_revisions_rolls_nothing_back(
     stack: Stack,
     kubectl: Kubectl,
@@ -74,9 +68,9 @@ def test_a_load_that_slows_both_revisions_rolls_nothing_back(
     with Follower(kubectl, "hogged", space) as follower, load_on(deployment, texts, RATE) as load:
         deployment.manifest["spec"]["engine"] = {}
         deployment.change_uri("pvc://models/moderation-v2")
-        until("servers", lambda: canary(deployment).get("availableAt"), 300, last=deployment.picture)
+        until("servers", lambda: deployment.canary().get("availableAt"), 300, last=deployment.picture)
         with hog(stack, space):
-            until("the first step", lambda: canary(deployment).get("step") == 0, 60, last=deployment.picture)
+            until("the first step", lambda: deployment.canary().get("step") == 0, 60, last=deployment.picture)
             began = time.time()
             time.sleep(HOG_SECONDS)
             ended = time.time()
@@ -89,7 +83,7 @@ def test_a_load_that_slows_both_revisions_rolls_nothing_back(
         new = status["canary"]["revision"]
         order = f"tapchanger.dev/resume={new}/1 whatever took the CPU is gone"
         kubectl("annotate", "tdep", "hogged", "-n", space, order)
-        until("the step to begin anew", lambda: not canary(deployment).get("paused"), 30, last=deployment.picture)
+        until("the step to begin anew", lambda: not deployment.canary().get("paused"), 30, last=deployment.picture)
         status = deployment.wait_ready(120)
     answers = load.records()
     during = answers.between(began + 2.0, ended)

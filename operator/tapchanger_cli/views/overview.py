@@ -83,7 +83,8 @@ def _where(subject: Subject, now: float) -> str:
     if canary is None:
         return "rolled back" if subject.rejection else ""
     if canary.paused:
-        return f"undecided after {subject.policy.timeout}, waits for a person"
+        timeout = subject.policy.mirror_timeout if canary.mirroring else subject.policy.timeout
+        return f"undecided after {timeout}, waits for a person"
     if canary.mirror and canary.mirroring:
         return f"gets copies of {canary.mirror.percent} % of the requests, {duration(canary.elapsed(now))}"
     if canary.step < 0:

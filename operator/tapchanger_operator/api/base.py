@@ -91,3 +91,10 @@ def parse_uri(uri: str) -> ModelUri:
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     """CEL rules as a JSON schema extension: pairs of (rule, message)."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
+
+
+def readable(value: float | None) -> str | None:
+    """Seconds as status shows a latency: `38ms`, `1.2s`; None where there is none."""
+    if value is None:
+        return None
+    return f"{value:.3g}s" if value >= 1 else f"{value * 1000:.3g}ms"

@@ -152,9 +152,8 @@ class ObjectiveState:
 
     `seen`: the canary's (requests, bad) whose evidence `budget` holds. `compared`: canary's and stable's (requests,
     bad, requests, bad) whose evidence `versus` holds, until the step was `compared_at` seconds old; those since then came at
-    `weight` percent. `blocked`: the same of
-    `blocks`, whose last block ended when the step was `block_ended` seconds old; until it is `troubled_until` seconds old a
-    block in which the stable revision broke the budget is remembered.
+    `weight` percent. `blocked`: the same of `blocks`, whose last block ended when the step was `block_ended` seconds old;
+    until it is `troubled_until` seconds old a block in which the stable revision broke the budget is remembered.
     """
 
     key: str

@@ -147,7 +147,7 @@ def judge_mirror(
     finding = mirror.judge(policy.mirror_gate, figures)
     verdict = judged.judgement
     if verdict.result != "Fail" and (verdict.result == "Pass" or finding.result == "Fail"):
-        verdict = Judgement(finding.result, finding.reason, finding.message)
+        verdict = finding
     record = judged.record.model_copy(
         update={"verdict": verdict.result, "reason": verdict.reason, "message": verdict.message}
     )

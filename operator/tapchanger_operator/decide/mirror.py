@@ -6,14 +6,15 @@ holds at all times (:mod:`~tapchanger_operator.decide.bounded`), so that one may
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.base import readable
 from tapchanger_operator.api.rollout import MirrorGate
 from tapchanger_operator.api.status import FlipStatus, MirrorStatus, SliceStatus
 from tapchanger_operator.decide.bounded import Tally, interval
-from tapchanger_operator.decide.state import Result
+from tapchanger_operator.decide.explain import percent
+from tapchanger_operator.decide.state import Judgement
 from tapchanger_serving.contract.windows import LatencyCount, MirrorWindow, RevisionWindow, Slice, Windows
 
 ANALYSIS_PART: Final = 0.25
@@ -23,15 +24,6 @@ FLIPS_TOLD: Final = 5
 SLICES_TOLD: Final = 5
 SLICE_TEXTS: Final = 20
 """A slice of fewer texts says too little to be told."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the agreement comes to."""
-
-    result: Result
-    reason: str
-    message: str
 
 
 def window_of(windows: Windows, canary: str, stable: str) -> MirrorWindow:
@@ -63,8 +55,8 @@ def told(before: MirrorStatus, window: MirrorWindow, error: float) -> MirrorStat
             "agreement": _rounded(tally.mean) if known else None,
             "agreement_low": _rounded(low) if known else None,
             "agreement_high": _rounded(high) if known else None,
-            "p99": _milliseconds(window.canary_latency.p99),
-            "stable_p99": _milliseconds(window.stable_latency.p99),
+            "p99": readable(window.canary_latency.p99),
+            "stable_p99": readable(window.stable_latency.p99),
             "flips": [FlipStatus(**flip.model_dump()) for flip in window.flips[:FLIPS_TOLD]],
             "slices": _worst((*window.labels, *window.lengths)),
             "exemplars": list(window.exemplars[:3]),
@@ -72,33 +64,33 @@ def told(before: MirrorStatus, window: MirrorWindow, error: float) -> MirrorStat
     )
 
 
-def judge(gate: MirrorGate, figures: MirrorStatus) -> Finding:
+def judge(gate: MirrorGate, figures: MirrorStatus) -> Judgement:
     """Whether the answers agree as `gate` asks."""
     wanted, share = gate.min_agreement, figures.agreement
     if share is None:
-        return Finding("Inconclusive", reasons.NO_REQUESTS, "no copied request was answered by both revisions yet")
+        return Judgement("Inconclusive", reasons.NO_REQUESTS, "no copied request was answered by both revisions yet")
     message = in_words(figures)
     if wanted is not None and figures.agreement_high is not None and figures.agreement_high < wanted:
-        return Finding("Fail", reasons.ANSWERS_DIFFER, f"{message}; minAgreement is {wanted:g}")
+        return Judgement("Fail", reasons.ANSWERS_DIFFER, f"{message}; minAgreement is {wanted:g}")
     if figures.requests < gate.min_requests:
         few = f"{figures.requests} of {gate.min_requests} copied requests compared"
-        return Finding("Inconclusive", reasons.TOO_FEW_REQUESTS, few)
+        return Judgement("Inconclusive", reasons.TOO_FEW_REQUESTS, few)
     if wanted is not None and share < wanted:
-        return Finding("Inconclusive", reasons.ANSWERS_DIFFER, f"{message}; minAgreement is {wanted:g}")
-    return Finding("Pass", reasons.OBJECTIVES_MET, message)
+        return Judgement("Inconclusive", reasons.ANSWERS_DIFFER, f"{message}; minAgreement is {wanted:g}")
+    return Judgement("Pass", reasons.OBJECTIVES_MET, message)
 
 
 def in_words(figures: MirrorStatus) -> str:
     """The agreement in a sentence: how much, how sure, and where it is least."""
     low, high = figures.agreement_low or 0.0, figures.agreement_high or 0.0
-    share = f"{_percent(figures.agreement or 0.0)} ({_percent(low)} to {_percent(high)})"
+    share = f"{percent(figures.agreement or 0.0)} ({percent(low)} to {percent(high)})"
     parts = [f"answers agree in {share} of {figures.requests} copied requests"]
     if figures.flips:
         flip = figures.flips[0]
         parts.append(f"most often {flip.stable} became {flip.canary} ({flip.texts} texts)")
     if figures.slices:
         worst = figures.slices[0]
-        parts.append(f"least in {worst.name}: {_percent(worst.agreement)} of {worst.texts} texts")
+        parts.append(f"least in {worst.name}: {percent(worst.agreement)} of {worst.texts} texts")
     return "; ".join(parts)
 
 
@@ -112,13 +104,5 @@ def _worst(slices: tuple[Slice, ...]) -> list[SliceStatus]:
     ]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"
-
-
 def _rounded(share: float | None) -> float:
     return round(share or 0.0, 5)
-
-
-def _milliseconds(seconds: float | None) -> str | None:
-    return None if seconds is None else f"{seconds * 1000:.3g}ms"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tapchanger_operator.api import controls, reasons
+from tapchanger_operator.api.base import readable
 from tapchanger_operator.api.status import (
     Condition,
     SloStatus,
@@ -195,26 +196,20 @@ def _slo(situation: Situation) -> tuple[SloStatus | None, Condition]:
         return situation.snapshot.status.slo, condition(reasons.SLO_MET, "Unknown", reasons.OBSERVER_SILENT, why)
     slo = SloStatus(
         requests=window.requests,
-        p50=_readable(window.latency.p50),
+        p50=readable(window.latency.p50),
         p50_interval=_readable_interval(window.latency.p50_interval),
-        p90=_readable(window.latency.p90),
+        p90=readable(window.latency.p90),
         p90_interval=_readable_interval(window.latency.p90_interval),
-        p99=_readable(window.latency.p99),
+        p99=readable(window.latency.p99),
         p99_interval=_readable_interval(window.latency.p99_interval),
         objectives=lines,
     )
     return slo, condition(reasons.SLO_MET, status, REASON_BY_SLO[status], message)  # type: ignore[arg-type]
 
 
-def _readable(value: float | None) -> str | None:
-    if value is None:
-        return None
-    return f"{value:.3g}s" if value >= 1 else f"{value * 1000:.3g}ms"
-
-
 def _readable_interval(interval: Interval | None) -> str | None:
     """`38ms–47ms`, or the one bound that is known."""
-    low, high = (_readable(bound) for bound in (interval.low, interval.high)) if interval else (None, None)
+    low, high = (readable(bound) for bound in (interval.low, interval.high)) if interval else (None, None)
     if low and high:
         return f"{low}–{high}"
     if low:
