@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dev.common.deployment import Deployment
 from dev.common.follow import Follower
@@ -20,7 +21,6 @@ from tests.e2e.support import ONE_CANDIDATE, Make, load_on
 HOG_SECONDS = 15.0
 HOG = {"requests": {"cpu": "400m", "memory": "16Mi"}}
 """Eight times the share of the CPU that a server of these tests has."""
-LOOPS = 4
 THRESHOLD = 0.010
 RATE = 40.0
 STEPS = [{"weight": 50, "hold": "20s"}]
@@ -28,8 +28,8 @@ STEPS = [{"weight": 50, "hold": "20s"}]
 
 @contextmanager
 def hog(stack: Stack, namespace: str) -> Iterator[None]:
-    """A pod that takes all the CPU it gets, until the end of the block and no longer than two minutes."""
-    command = f"for i in $(seq {LOOPS}); do timeout 120 sh -c 'while :; do :; done' & done; wait"
+    """A pod with twice as many busy loops as CPUs, until the end of the block and no longer than two minutes."""
+    command = "for i in $(seq $((2 * $(nproc)))); do timeout 120 sh -c 'while :; do :; done' & done; wait"
     container = {"name": "hog", "image": stack.images["builder"], "command": ["sh", "-c", command], "resources": HOG}
     stack.kubectl.apply(
         {
@@ -45,6 +45,13 @@ def hog(stack: Stack, namespace: str) -> Iterator[None]:
         yield
     finally:
         stack.kubectl.delete("pod", "hog", namespace)
+
+
+def ended_step(deployment: Deployment) -> dict[str, Any] | None:
+    """The status once the step has no verdict in time, or its canary is gone: promoted or rolled back."""
+    status = deployment.status()
+    canary = status.get("canary")
+    return status if not canary or canary.get("paused") else None
 
 
 def test_a_load_that_slows_both_revisions_rolls_nothing_back(
@@ -74,28 +81,24 @@ def test_a_load_that_slows_both_revisions_rolls_nothing_back(
             began = time.time()
             time.sleep(HOG_SECONDS)
             ended = time.time()
-        status = until(
-            "a step without a verdict",
-            lambda: (found := deployment.status()).get("canary", {}).get("paused") and found,
-            60,
-            last=deployment.picture,
-        )
-        new = status["canary"]["revision"]
-        order = f"tapchanger.dev/resume={new}/1 whatever took the CPU is gone"
-        kubectl("annotate", "tdep", "hogged", "-n", space, order)
-        until("the step to begin anew", lambda: not deployment.canary().get("paused"), 30, last=deployment.picture)
-        status = deployment.wait_ready(120)
+        status = until("a step that has ended", lambda: ended_step(deployment), 60, last=deployment.picture)
+        if status.get("canary"):
+            order = f"tapchanger.dev/resume={status['canary']['revision']}/1 whatever took the CPU is gone"
+            kubectl("annotate", "tdep", "hogged", "-n", space, order)
+            until("the step to begin anew", lambda: not deployment.canary().get("paused"), 30, last=deployment.picture)
+            status = deployment.wait_ready(120)
+    told = "\n".join(follower.messages())
+    assert not status.get("rejected"), told
+    assert "rolled back" not in told, told
+    new = status["stable"]["revision"]
+    assert new != old
+    assert condition({"status": status}, "Ready")["status"] == "True"
     answers = load.records()
+    assert not failed(answers), failed(answers)[:5]
     during = answers.between(began + 2.0, ended)
     slow = {name: during.of_revision(name).where(lambda answer: answer.seconds > THRESHOLD) for name in (old, new)}
     shares = {name: len(slow[name]) / len(during.of_revision(name)) for name in (old, new)}
     words(
         f"slow while the CPU was taken (10 % allowed): {shares[old]:.0%} of stable's, {shares[new]:.0%} of the canary's"
     )
-    assert min(shares.values()) > 0.2, shares
-    assert not status.get("rejected")
-    assert status["stable"]["revision"] == new
-    assert not failed(answers), failed(answers)[:5]
-    told = "\n".join(follower.messages())
-    assert "rolled back" not in told, told
-    assert condition({"status": status}, "Ready")["status"] == "True"
+    assert min(shares.values()) > 0.1, shares

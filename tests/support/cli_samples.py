@@ -199,6 +199,18 @@ def mirroring() -> Object:
     return {**found, "status": {**found["status"], **known}}
 
 
+def undecided_mirroring() -> Object:
+    """A mirroring that was not decided in its own time."""
+    found = mirroring()
+    few = "64 of 100 copied requests compared"
+    message = f"canary {NEW} gets copies of 20 % of the requests (600 s, paused): undecided after 10m: {few}"
+    found["spec"]["rollout"] = found["spec"].get("rollout", {}) | {"mirror": 20, "mirrorGate": {"timeout": "10m"}}
+    found["status"]["canary"] |= {"paused": True}
+    found["status"]["canary"]["mirror"] |= {"since": ago(605)}
+    known = {"message": message, "conditions": conditions("False", "CanaryPaused", message)}
+    return {**found, "status": {**found["status"], **known}}
+
+
 def rolled_back() -> Object:
     """The spec's content was rejected."""
     message = f"rolled back to {OLD}: {BREACH}"
@@ -373,6 +385,7 @@ ALL: Final = {
     "undecided": undecided,
     "starting": starting,
     "mirroring": mirroring,
+    "undecided-mirroring": undecided_mirroring,
     "rolled-back": rolled_back,
     "watched": watched,
     "suspected": suspected,

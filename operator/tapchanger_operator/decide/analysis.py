@@ -216,7 +216,7 @@ def _compare(seen: ObjectiveCounts, look: Look, state: ObjectiveState) -> Object
         return compared
     share = sequential.share_of(bad, both[1] + both[3])
     took = look.elapsed - state.compared_at
-    bets = sequential.comparison_bets((batch[0], batch[1]), (batch[2], batch[3]), took)
+    bets = sequential.comparison_bets((batch[0], batch[1]), (batch[2], batch[3]), took, look.weight / 100.0)
     versus = sequential.settle(sequential.COMPARISON, state.versus, bets, share)
     return replace(compared, versus=versus)
 

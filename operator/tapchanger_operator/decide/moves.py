@@ -142,8 +142,8 @@ def reject(
     kept = (*state.rejected, rejection)[-REJECTED_KEPT:]
     after = replace(retire(state, canary, now), canary=None, rejected=kept)
     stable = state.stable.revision if state.stable else "nothing"
-    at = f"canary {canary.revision} ({canary.uri}) was rolled back at {canary.weight} %"
-    text = f"{at}, {stable} serves all requests: {message}"
+    at = f"at {canary.weight} %" if canary.weight else "before its first step"
+    text = f"canary {canary.revision} ({canary.uri}) was rolled back {at}, {stable} serves all requests: {message}"
     return Outcome(after, (Change("Warning", reasons.ROLLED_BACK, text, canary, by),))
 
 

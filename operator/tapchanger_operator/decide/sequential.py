@@ -145,10 +145,13 @@ def budget_bets(budget: float, requests: int, bad: int) -> tuple[float, ...]:
     )
 
 
-def comparison_bets(canary: tuple[int, int], stable: tuple[int, int], seconds: float = math.inf) -> tuple[float, ...]:
+def comparison_bets(
+    canary: tuple[int, int], stable: tuple[int, int], seconds: float = math.inf, part: float = 0.0
+) -> tuple[float, ...]:
     """Log factors of one batch, one for each odds ratio of :data:`COMPARISON`.
 
-    `canary` and `stable` are (requests, bad) of the same time, which was `seconds` long.
+    `canary` and `stable` are (requests, bad) of the same time, which was `seconds` long; `part` (0 to 1) is the canary's of all
+    requests as they are routed.
 
     Null: the canary is no worse than the stable revision at the same time, however bad both are. Then, given how many
     requests each got and how many were bad in all, the bad ones of the canary are at most hypergeometric, and
@@ -159,13 +162,14 @@ def comparison_bets(canary: tuple[int, int], stable: tuple[int, int], seconds: f
 
     With more than :data:`EXACT_TERMS` possible splits the expectation is replaced by Hoeffding's upper bounds (1963,
     theorem 4: drawing without replacement is dominated by drawing with it), which only makes the e-value smaller. So does the
-    bound of :data:`INDEPENDENT` bad requests a second, each of which is the canary's by chance once in `total / canary's`.
+    bound of :data:`INDEPENDENT` bad requests a second, each of which is the canary's by chance as often as a request is: by what
+    was routed or by what has ended, whichever is more, since few end on a side that was struck.
     """
     bad = canary[1] + stable[1]
     if bad == 0 or canary[0] == 0 or stable[0] == 0:
         return (0.0,) * len(COMPARISON.alternatives)
     total = canary[0] + stable[0]
-    most = INDEPENDENT * max(1.0, seconds) * math.log(total / canary[0])
+    most = INDEPENDENT * max(1.0, seconds) * -math.log(max(canary[0] / total, part))
     low, high = max(0, bad - stable[0]), min(canary[0], bad)
     if high - low > EXACT_TERMS:
         return tuple(

@@ -209,14 +209,14 @@ class Twin:
         took = elapsed - self._compared_at[objective][rows]
         self._compared_at[objective][rows[ends]] = elapsed[ends]
         told = ends & ~moved & some
-        took = took[told]
+        took, part = took[told], weight[told] / 100.0
         rows, mine, theirs = rows[told], mine[told], theirs[told]
         my_bad, their_bad = my_bad[told], their_bad[told]
         if not len(rows):
             return
         seen = self.canary.bad[objective, rows] + self.stable.bad[objective, rows]
         share = (my_bad + their_bad) / (seen + sequential.PATIENCE)
-        factors = comparison_factors(mine, my_bad, theirs, their_bad, took)
+        factors = comparison_factors(mine, my_bad, theirs, their_bad, took, part)
         factors[:, (mine == 0) | (theirs == 0)] = 0.0
         self.against_stable[objective].settle(rows, factors, share)
 
@@ -263,7 +263,9 @@ def in_trouble(budget: float, requests: Ints, bad: Ints) -> Flags:
     return told
 
 
-def comparison_factors(mine: Ints, my_bad: Ints, theirs: Ints, their_bad: Ints, seconds: Floats) -> Floats:
+def comparison_factors(
+    mine: Ints, my_bad: Ints, theirs: Ints, their_bad: Ints, seconds: Floats, part: Floats
+) -> Floats:
     """:func:`sequential.comparison_bets` for each row, (odds, rows); every row has a bad request."""
     odds = np.array(sequential.COMPARISON.alternatives)[:, None]
     bad, total = my_bad + their_bad, mine + theirs
@@ -276,7 +278,7 @@ def comparison_factors(mine: Ints, my_bad: Ints, theirs: Ints, their_bad: Ints, 
             mine[many] * np.log1p((odds - 1.0) * bad[many] / total[many]),
         )
         factors[:, many] = my_bad[many] * np.log(odds) - bound
-    most = sequential.INDEPENDENT * np.maximum(1.0, seconds) * np.log(total / np.maximum(mine, 1))
+    most = sequential.INDEPENDENT * np.maximum(1.0, seconds) * -np.log(np.maximum(np.maximum(mine, 1) / total, part))
     few = np.flatnonzero(~many)
     if not len(few):
         return np.minimum(factors, most)

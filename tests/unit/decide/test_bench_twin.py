@@ -58,13 +58,15 @@ def test_a_replay_notices_a_look_that_was_decided_otherwise() -> None:
     part=st.floats(0.0, 1.0),
     other=st.floats(0.0, 1.0),
     seconds=st.floats(0.0, 1000.0),
+    routed=st.floats(0.0, 1.0),
 )
 def test_bets_of_the_twin_are_those_of_the_operator(
-    mine: int, theirs: int, part: float, other: float, seconds: float
+    mine: int, theirs: int, part: float, other: float, seconds: float, routed: float
 ) -> None:
     bad = max(1, round(part * mine)), round(other * theirs)
-    found = comparison_factors(*(np.array([value]) for value in (mine, bad[0], theirs, bad[1], seconds)))
-    assert found[:, 0] == pytest.approx(sequential.comparison_bets((mine, bad[0]), (theirs, bad[1]), seconds), abs=1e-6)
+    found = comparison_factors(*(np.array([value]) for value in (mine, bad[0], theirs, bad[1], seconds, routed)))
+    expected = sequential.comparison_bets((mine, bad[0]), (theirs, bad[1]), seconds, routed)
+    assert found[:, 0] == pytest.approx(expected, abs=1e-6)
 
 
 @given(requests=st.integers(0, 5000), part=st.floats(0.0, 1.0), budget=st.sampled_from([0.001, 0.01, 0.1]))

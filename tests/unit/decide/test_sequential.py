@@ -245,6 +245,13 @@ def test_bad_requests_of_one_second_count_as_two_at_most() -> None:
     assert max(seq.comparison_bets((5000, 4000), (5000, 100), 1.0)) == pytest.approx(2 * math.log(2))
 
 
+def test_a_struck_side_of_which_few_requests_end_counts_with_what_was_routed_to_it() -> None:
+    ended = seq.comparison_bets((4, 4), (20, 0), 1.0)
+    assert max(ended) == pytest.approx(2 * math.log(6))
+    assert max(seq.comparison_bets((4, 4), (20, 0), 1.0, 0.5)) == pytest.approx(2 * math.log(2))
+    assert seq.comparison_bets((4, 4), (20, 0), 1.0, 0.05) == ended
+
+
 def test_nothing_is_known_without_requests() -> None:
     assert seq.rate_interval(0, 0) == (0.0, 1.0)
     assert seq.comparison_bets((0, 0), (50, 20)) == (0.0,) * len(seq.COMPARISON.alternatives)
