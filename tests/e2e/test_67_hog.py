@@ -19,8 +19,8 @@ from dev.common.waiting import until
 from tests.e2e.support import ONE_CANDIDATE, Make, load_on
 
 HOG_SECONDS = 15.0
-HOG = {"requests": {"cpu": "400m", "memory": "16Mi"}}
-"""Eight times the share of the CPU that a server of these tests has."""
+HOG = {"requests": {"cpu": "100m", "memory": "16Mi"}}
+"""Twice the share of the CPU that a server of these tests has."""
 THRESHOLD = 0.010
 RATE = 40.0
 STEPS = [{"weight": 50, "hold": "20s"}]

@@ -27,6 +27,10 @@ BLOCK_SECONDS = 5.0
 TROUBLE_SECONDS = 30.0
 """How long it is remembered that the stable revision was in trouble."""
 
+SHARED: Final = 1.0 / 3.0
+"""A trouble is one that both have where the stable revision's bad rate is at least so much of the canary's. Where processes fight
+for a CPU it was 0.4 and more over five seconds; a stable revision that a canary itself slows has less."""
+
 LEAST = 20
 """Requests of both sides together that a block has at least."""
 
@@ -40,6 +44,13 @@ def in_trouble(budget: float, requests: int, bad: int) -> bool:
     return (
         bad * math.log(rate / budget) + (good * (math.log1p(-rate) - math.log1p(-budget)) if good else 0.0) >= TROUBLE
     )
+
+
+def shared(budget: float, canary: tuple[int, int], stable: tuple[int, int]) -> bool:
+    """Whether the stable revision is in trouble itself, about as the canary is; both are (requests, bad) of the same time."""
+    if not in_trouble(budget, *stable):
+        return False
+    return stable[1] * max(canary[0], 1) >= SHARED * canary[1] * stable[0]
 
 
 def block_bets(canary: tuple[int, int], stable: tuple[int, int]) -> tuple[float, ...]:
@@ -69,7 +80,7 @@ def learn(objective: Objective, seen: ObjectiveCounts, look: Look, state: Object
     share = sequential.share_of(block[1] + block[3], both[1] + both[3])
     bets = block_bets((block[0], block[1]), (block[2], block[3]))
     wealth = sequential.settle(BLOCKS, state.blocks, bets, share)
-    troubled = in_trouble(objective.budget, block[2], block[3])
+    troubled = shared(objective.budget, (block[0], block[1]), (block[2], block[3]))
     until = look.elapsed + TROUBLE_SECONDS if troubled else state.troubled_until
     return replace(state, blocked=both, block_ended=look.elapsed, blocks=wealth, troubled_until=until)
 
@@ -77,12 +88,13 @@ def learn(objective: Objective, seen: ObjectiveCounts, look: Look, state: Object
 def worse(objective: Objective, seen: ObjectiveCounts, state: ObjectiveState) -> float:
     """Log e-value that the canary is worse than the stable revision.
 
-    While the stable revision is in trouble itself, in this block or lately, something strikes both, and whom it strikes harder
+    While the stable revision is in trouble as well, in this block or lately, something strikes both, and whom it strikes harder
     changes from moment to moment: then the blocks of time must show it too. Taking the smaller of two e-values is always
     allowed.
     """
-    _, _, requests, bad = state.blocked
-    now = in_trouble(objective.budget, seen.stable.requests - requests, seen.stable.bad - bad)
+    both = (seen.canary.requests, seen.canary.bad, seen.stable.requests, seen.stable.bad)
+    block = added(both, state.blocked)
+    now = shared(objective.budget, (block[0], block[1]), (block[2], block[3]))
     if not now and state.block_ended >= state.troubled_until:
         return state.versus.log_e
     return min(state.versus.log_e, state.blocks.log_e)

@@ -156,11 +156,13 @@ class Twin:
 
     def _worse(self, rows: Ints, objective: int) -> Floats:
         versus, in_time = self.against_stable[objective].log_e[rows], self.by_blocks[objective].log_e[rows]
-        budget, (_, before) = self.budgets[objective], self._blocked[objective]
-        requests, bad = self.stable.requests[rows], self.stable.bad[objective, rows]
-        shared = in_trouble(budget, requests - before.requests[rows], bad - before.bad[0, rows])
-        shared |= self._block_ended[objective][rows] < self._troubled_until[objective][rows]
-        return np.where(shared, np.minimum(versus, in_time), versus)
+        now = [
+            (tally.requests[rows] - before.requests[rows], tally.bad[objective, rows] - before.bad[0, rows])
+            for tally, before in zip((self.canary, self.stable), self._blocked[objective], strict=True)
+        ]
+        struck = shared(self.budgets[objective], *now)
+        struck |= self._block_ended[objective][rows] < self._troubled_until[objective][rows]
+        return np.where(struck, np.minimum(versus, in_time), versus)
 
     def _enough(self, step: Ints, elapsed: Floats) -> Flags:
         late = np.maximum(1.0, elapsed / self.settings.timeout)
@@ -235,7 +237,7 @@ class Twin:
             known.bad[0, rows[ends]] = now.bad[objective, rows[ends]]
         until = self._troubled_until[objective]
         left = np.maximum(0.0, until[rows] - ended[rows])
-        troubled = in_trouble(self.budgets[objective], theirs, their_bad)
+        troubled = shared(self.budgets[objective], (mine, my_bad), (theirs, their_bad))
         ended[rows[ends]] = elapsed[ends]
         until[rows[moved]] = (elapsed + left)[moved]
         told = full & ~moved & troubled
@@ -261,6 +263,12 @@ def in_trouble(budget: float, requests: Ints, bad: Ints) -> Flags:
         (bad >= 2) & (rate > budget) & (rate <= 1.0) & (bad * np.log(inside / budget) + good >= blocks.TROUBLE)
     )
     return told
+
+
+def shared(budget: float, canary: tuple[Ints, Ints], stable: tuple[Ints, Ints]) -> Flags:
+    """:func:`blocks.shared` for each row."""
+    alike: Flags = stable[1] * np.maximum(canary[0], 1) >= blocks.SHARED * canary[1] * stable[0]
+    return alike & in_trouble(budget, *stable)
 
 
 def comparison_factors(

@@ -170,9 +170,9 @@ def test_a_load_that_strikes_either_revision_by_turns_blames_none() -> None:
 
 def test_a_canary_that_is_worse_in_a_trouble_that_both_have_fails_by_blocks_of_time() -> None:
     rollout = Rollout((LATENCY,), weight=50, elapsed=0.0)
-    while rollout.serve(20, 20, latency=(19, 4)).look().result != "Fail":
+    while rollout.serve(20, 20, latency=(19, 7)).look().result != "Fail":
         rollout.elapsed += 1.0
-        assert rollout.elapsed < 70
+        assert rollout.elapsed < 100
     assert rollout.elapsed > 20
 
 

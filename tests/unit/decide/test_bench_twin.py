@@ -14,7 +14,7 @@ from tapchanger_operator.decide import blocks, sequential
 from tests.bench.decisions import cases, delivery, oracle, peers, replay, summary
 from tests.bench.decisions.outcome import PROMOTED, ROLLED_BACK
 from tests.bench.decisions.run import Figures, Result
-from tests.bench.decisions.twin import comparison_factors, in_trouble
+from tests.bench.decisions.twin import comparison_factors, shared
 
 
 @settings(deadline=None, max_examples=20)
@@ -69,11 +69,15 @@ def test_bets_of_the_twin_are_those_of_the_operator(
     assert found[:, 0] == pytest.approx(expected, abs=1e-6)
 
 
-@given(requests=st.integers(0, 5000), part=st.floats(0.0, 1.0), budget=st.sampled_from([0.001, 0.01, 0.1]))
-def test_trouble_of_the_twin_is_that_of_the_operator(requests: int, part: float, budget: float) -> None:
-    bad = round(part * requests)
-    found = in_trouble(budget, np.array([requests]), np.array([bad]))
-    assert bool(found[0]) == blocks.in_trouble(budget, requests, bad)
+COUNTS = st.tuples(st.integers(0, 2000), st.floats(0.0, 1.0)).map(lambda one: (one[0], round(one[0] * one[1])))
+
+
+@given(canary=COUNTS, stable=COUNTS, budget=st.sampled_from([0.001, 0.01, 0.1]))
+def test_trouble_of_the_twin_is_that_of_the_operator(
+    canary: tuple[int, int], stable: tuple[int, int], budget: float
+) -> None:
+    mine, theirs = (tuple(np.array([value]) for value in side) for side in (canary, stable))
+    assert bool(shared(budget, mine, theirs)[0]) == blocks.shared(budget, canary, stable)
 
 
 def outcomes(decider: str, regression: cases.Regression, rate: float, rollouts: int = 20) -> tuple[float, float, float]:

@@ -74,3 +74,26 @@ def test_a_bet_on_a_block_is_fair_whichever_arm_is_which(one: tuple[int, int], o
 )
 def test_trouble_is_a_rate_above_the_budget_by_two_requests_at_least(requests: int, bad: int, expected: bool) -> None:
     assert blocks.in_trouble(0.01, requests, bad) is expected
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "expected"),
+    [
+        ((20, 20), (80, 12), False),
+        ((20, 20), (80, 40), True),
+        ((20, 4), (80, 12), True),
+        ((20, 4), (80, 1), False),
+        ((0, 0), (80, 12), True),
+        ((20, 20), (0, 0), False),
+    ],
+)
+def test_a_trouble_is_shared_where_stable_has_a_third_of_it(
+    canary: tuple[int, int], stable: tuple[int, int], expected: bool
+) -> None:
+    assert blocks.shared(0.05, canary, stable) is expected
+
+
+def test_a_canary_that_is_slow_and_slows_stable_a_little_is_convicted_within_seconds() -> None:
+    """Ten of its requests a second, all slow, beside forty of stable, of which one in six is: the objective allows one in ten."""
+    seconds = [[[10, 10], [40, 7 if second % 3 == 0 else 6]] for second in range(6)]
+    assert fails(seconds, 0)
