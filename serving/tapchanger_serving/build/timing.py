@@ -52,9 +52,17 @@ def full_batch(texts: Encoded, batch: int, tokens: int) -> Tensors:
 
 
 def interleave(
-    runners: Mapping[str, Runner], feeds: Tensors, effort: Effort, clock: Clock = time.perf_counter
+    runners: Mapping[str, Runner],
+    feeds: Tensors,
+    effort: Effort,
+    clock: Clock = time.perf_counter,
+    *,
+    pause: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Seconds of every call, by runner. Each round has its own random order, so no runner always follows the same one."""
+    """Seconds of every call, by runner. Each round has its own random order, so no runner always follows the same one.
+
+    `pause` (seconds) goes before each call: threads that spin after their work would slow whoever is next.
+    """
     names = list(runners)
     for name in names:
         for _ in range(_WARM_UP):
@@ -66,6 +74,8 @@ def interleave(
         if number >= effort.min_rounds and clock() - began >= effort.seconds:
             break
         for index in order.permutation(len(names)):
+            if pause:
+                time.sleep(pause)
             start = clock()
             runners[names[index]](feeds)
             taken[names[index]].append(clock() - start)

@@ -100,13 +100,16 @@ class TextModel:
             logits = self._run(encodings, rows)
             for row, tokens in zip(rows, logits, strict=True):
                 encoding = encodings[row]
-                spans = postprocess.entities(
-                    tokens[: len(encoding)],
+                scores = postprocess.softmax(tokens[: len(encoding)])
+                told = postprocess.words(
+                    scores,
                     encoding.offsets,
+                    encoding.word_ids,
                     encoding.special_tokens_mask,
                     texts[row],
                     self._artifact.labels,
                 )
+                spans = postprocess.entities(told, texts[row])
                 found[row, 0] = json.dumps([span._asdict() for span in spans], ensure_ascii=False).encode()
         return found
 

@@ -61,7 +61,7 @@ def pool(hidden: Floats, mask: npt.NDArray[np.int64], pooling: Pooling) -> Float
 
 
 class Entity(NamedTuple):
-    """A span of characters `[start, end)` and what it is; `score` is the mean over its tokens."""
+    """A span of characters `[start, end)` and what it is; `score` is the mean over its words."""
 
     entity: str
     score: float
@@ -70,37 +70,64 @@ class Entity(NamedTuple):
     word: str
 
 
-def entities(
-    logits: Floats,
+class Word(NamedTuple):
+    """A word's place in the text, `[start, end)`, and its label with the label's score."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+def words(
+    scores: Floats,
     offsets: Sequence[tuple[int, int]],
+    numbers: Sequence[int | None],
     special: Sequence[int],
     text: str,
     labels: Sequence[str],
-) -> list[Entity]:
-    """Entities of one text from its tokens' logits `[tokens, labels]`; `special` marks tokens that are no text.
+) -> list[Word]:
+    """Words of one text, each with the label of its first token, as such models are trained and scored (Devlin et al. 2019,
+    section 5.3): so an entity never begins or ends within a word.
 
-    Neighbours of one type are joined; `B-` starts a new entity. Labels without `B-` or `I-` count as inside.
+    `scores` is `[tokens, labels]`; `numbers` says to which word of the tokenizer each token belongs. A tokenizer that takes
+    whole texts for words is not believed: a blank before a token begins a word too.
     """
-    scores = softmax(np.asarray(logits, dtype=np.float32))
-    best = scores.argmax(axis=-1)
+    found: list[Word] = []
+    last: int | None = None
+    for position, (start, end) in enumerate(offsets):
+        if special[position]:
+            continue
+        while start < end and text[start].isspace():
+            start += 1
+        number = numbers[position]
+        goes_on = found and number is not None and number == last and start <= found[-1].end
+        last = number
+        if goes_on:
+            found[-1] = found[-1]._replace(end=max(end, found[-1].end))
+        elif start < end:
+            best = int(scores[position].argmax())
+            found.append(Word(start, end, labels[best], float(scores[position, best])))
+    return found
+
+
+def entities(told: Sequence[Word], text: str) -> list[Entity]:
+    """Neighbouring words of one type joined; `B-` starts a new entity. Labels without `B-` or `I-` count as inside."""
     found: list[Entity] = []
-    run: list[tuple[int, int, float]] = []
+    run: list[Word] = []
     kind = OUTSIDE
 
     def close() -> None:
         if run and kind != OUTSIDE:
-            start, end = run[0][0], run[-1][1]
-            found.append(Entity(kind, sum(score for *_, score in run) / len(run), start, end, text[start:end]))
+            start, end = run[0].start, run[-1].end
+            found.append(Entity(kind, sum(word.score for word in run) / len(run), start, end, text[start:end]))
         run.clear()
 
-    for position, (start, end) in enumerate(offsets):
-        if special[position]:
-            continue
-        label = labels[best[position]]
-        begins, tag = label.startswith("B-"), label[2:] if label[:2] in ("B-", "I-") else label
+    for word in told:
+        begins, tag = word.label.startswith("B-"), word.label[2:] if word.label[:2] in ("B-", "I-") else word.label
         if begins or tag != kind:
             close()
             kind = tag
-        run.append((start, end, float(scores[position, best[position]])))
+        run.append(word)
     close()
     return found

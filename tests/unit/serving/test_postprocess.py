@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,15 +63,17 @@ def test_normalized_embeddings_have_length_one_and_zero_stays_zero() -> None:
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
 
 
-def spans(text: str, *tokens: tuple[int, int, str]) -> list[tuple[str, str]]:
-    """Entities (kind, word) when each token `(start, end, label)` is labelled with certainty."""
-    logits = np.zeros((len(tokens) + 2, len(LABELS)), dtype=np.float32)
+def spans(text: str, *tokens: tuple[int, int, str], numbers: Sequence[int] | None = None) -> list[tuple[str, str]]:
+    """Entities (kind, word) when each token `(start, end, label)` is labelled with certainty; `numbers` are the words'."""
+    scores = np.zeros((len(tokens) + 2, len(LABELS)), dtype=np.float32)
     for row, (_, _, label) in enumerate(tokens, start=1):
-        logits[row, LABELS.index(label)] = 30
-    logits[[0, -1], LABELS.index("B-LOC")] = 30
+        scores[row, LABELS.index(label)] = 1
+    scores[[0, -1], LABELS.index("B-LOC")] = 1
     offsets = [(0, 0), *((start, end) for start, end, _ in tokens), (0, 0)]
     special = [1, *(0 for _ in tokens), 1]
-    return [(found.entity, found.word) for found in postprocess.entities(logits, offsets, special, text, LABELS)]
+    known = [None, *(range(len(tokens)) if numbers is None else numbers), None]
+    told = postprocess.words(scores, offsets, known, special, text, LABELS)
+    return [(found.entity, found.word) for found in postprocess.entities(told, text)]
 
 
 def test_neighbours_of_one_kind_are_one_entity() -> None:
@@ -90,8 +94,40 @@ def test_special_tokens_are_no_entities() -> None:
     assert spans("nothing here", (0, 7, "O"), (8, 12, "O")) == []
 
 
-def test_the_score_of_an_entity_is_the_mean_of_its_tokens() -> None:
-    logits = np.log(np.array([[0.2, 0.8], [0.4, 0.6]], dtype=np.float32))
-    (entity,) = postprocess.entities(logits, [(0, 1), (1, 2)], [0, 0], "ab", ("O", "X"))
+def test_a_word_has_the_label_of_its_first_token() -> None:
+    text = "Lovelace sat"
+    tokens = (0, 4, "B-PER"), (4, 8, "O"), (9, 12, "O")
+    assert spans(text, *tokens, numbers=[0, 0, 1]) == [("PER", "Lovelace")]
+    assert spans(text, (0, 4, "O"), (4, 8, "B-PER"), (9, 12, "O"), numbers=[0, 0, 1]) == []
+
+
+def test_a_tokenizer_that_takes_the_whole_text_for_a_word_is_not_believed() -> None:
+    text = "Ada in Rome"
+    tokens = (0, 3, "B-PER"), (3, 6, "O"), (6, 9, "B-LOC"), (9, 11, "O")
+    assert spans(text, *tokens, numbers=[0, 0, 0, 0]) == [("PER", "Ada"), ("LOC", "Rome")]
+
+
+@given(st.data())
+def test_entities_are_whole_words_in_order(data: st.DataObject) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=8))
+    text = " ".join("x" * length for length in lengths)
+    tokens: list[tuple[int, int, str]] = []
+    numbers: list[int] = []
+    start = 0
+    for number, length in enumerate(lengths):
+        cut = data.draw(st.integers(0, length - 1))
+        for low, high in ((start, start + cut), (start + cut, start + length)):
+            if low < high:
+                tokens.append((low, high, data.draw(st.sampled_from(LABELS))))
+                numbers.append(number)
+        start += length + 1
+    found = spans(text, *tokens, numbers=numbers)
+    assert all(set(word) <= {"x", " "} for _, word in found)
+    assert all(piece in {"x" * length for length in lengths} for _, word in found for piece in word.split())
+
+
+def test_the_score_of_an_entity_is_the_mean_of_its_words() -> None:
+    words = [postprocess.Word(0, 1, "X", 0.8), postprocess.Word(2, 3, "X", 0.6)]
+    (entity,) = postprocess.entities(words, "a b")
     assert entity.score == pytest.approx(0.7, abs=1e-6)
-    assert (entity.start, entity.end) == (0, 2)
+    assert (entity.start, entity.end) == (0, 3)
