@@ -13,7 +13,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 SOURCES := operator serving dev examples tests
 
-.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-observer generate golden cluster-up cluster-down cluster-status images models venv lock clean
+.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-build bench-observer generate golden cluster-up cluster-down cluster-status images models venv lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,9 @@ bench-rollbacks: venv ## How long a bad canary keeps traffic, on the real cluste
 
 bench-promotions: venv ## A hundred promotions under load by every kind of client, on the real cluster
 	@$(PY) -m tests.bench.bench_promotions
+
+bench-build: venv ## The engine that is chosen, beside PyTorch, ONNX Runtime and OpenVINO at their defaults
+	@$(PY) -m tests.bench.bench_build
 
 bench-observer: venv ## Spans per second of the observer, and the error of its percentiles
 	@$(PY) -m tests.bench.bench_observer
