@@ -39,7 +39,7 @@ from tapchanger_serving.build.torch_model import TorchModel, load_torch
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact
 from tapchanger_serving.contract.messages import BuildReport
 from tapchanger_serving.engines import EngineSpec, open_engine
-from tapchanger_serving.engines.text import TOKENIZER_FILE, Tensors, Tokenizer
+from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
 from tests.support.small_builds import Build
 
 GRID = [(batch, tokens) for batch in (1, 8, 32) for tokens in (16, 64, 256)]
@@ -158,10 +158,14 @@ def _speeds(build: Build, runners: dict[str, timing.Runner], seconds: float) -> 
 
 
 def _figures(report: BuildReport, seconds: float, speeds: dict[tuple[int, int], dict[str, Any]]) -> dict[str, Any]:
-    chosen = next(one for one in report.candidates if (one.runtime, one.precision) == (report.runtime, report.precision))
+    chosen = next(
+        one for one in report.candidates if (one.runtime, one.precision) == (report.runtime, report.precision)
+    )
 
     def against_best(row: dict[str, Any]) -> float:
-        return float(row[CHOSEN]["texts_per_s"] / max(one["texts_per_s"] for name, one in row.items() if name != CHOSEN))
+        return float(
+            row[CHOSEN]["texts_per_s"] / max(one["texts_per_s"] for name, one in row.items() if name != CHOSEN)
+        )
 
     worst = min(speeds, key=lambda point: against_best(speeds[point]))
     reference = speeds[REFERENCE]

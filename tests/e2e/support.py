@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from dev.common.deployment import Deployment
+from dev.common.inference import Reply
 from dev.common.kubectl import Kubectl
 from dev.load import Load, Plan
 
@@ -17,6 +20,10 @@ First = tuple[Deployment, list[str]]
 """The first model's deployment, and each sentence that it told on its way to serving."""
 Make = Callable[..., Deployment]
 """Describes a deployment, as :func:`described` does, that goes with the test."""
+
+MAX_TOKENS = 256
+"""At which the models cut texts by default."""
+BATCH = 25
 
 SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}}
 
@@ -73,3 +80,9 @@ def report(kubectl: Kubectl, deployment: Deployment) -> dict[str, Any]:
     found = build["status"]["report"]
     kind = (found["runtime"], found["precision"])
     return {**found, "chosen": next(c for c in found["candidates"] if (c["runtime"], c["precision"]) == kind)}
+
+
+def in_batches(texts: list[str], ask: Callable[[list[str]], Reply]) -> dict[str, np.ndarray]:
+    """Each output of all texts, asked for a few at a time."""
+    replies = [ask(texts[start : start + BATCH]).outputs for start in range(0, len(texts), BATCH)]
+    return {name: np.concatenate([reply[name] for reply in replies]) for name in replies[0]}

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dev.common.deployment import Deployment
 from dev.common.inference import GrpcClient, Reply, ask_http
@@ -18,10 +18,7 @@ from dev.common.stack import SYSTEM, Stack
 from dev.common.waiting import until
 from tapchanger_serving.contract.names import OBSERVER_API_PORT
 from tapchanger_serving.contract.windows import RevisionWindow, Windows
-from tests.e2e.support import First, report
-
-MAX_TOKENS = 256
-BATCH = 25
+from tests.e2e.support import MAX_TOKENS, First, in_batches, report
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +43,6 @@ def expected(stack: Stack, texts: list[str]) -> tuple[list[str], np.ndarray]:
             rows.append(model(**batch).logits.softmax(-1).numpy())
     scores = np.concatenate(rows)
     return [model.config.id2label[int(index)] for index in scores.argmax(-1)], scores
-
-
-def in_batches(texts: list[str], ask: Callable[[list[str]], Reply]) -> dict[str, np.ndarray]:
-    replies = [ask(texts[start : start + BATCH]).outputs for start in range(0, len(texts), BATCH)]
-    return {name: np.concatenate([reply[name] for reply in replies]) for name in replies[0]}
 
 
 @pytest.mark.parametrize("protocol", ["gRPC", "HTTP"])
@@ -147,40 +139,6 @@ def test_get_and_describe_tell_how_it_is(moderation: First, kubectl: Kubectl) ->
     builds = kubectl("get", "eb", "-n", deployment.namespace)
     assert "Ready" in builds
     assert re.search(r"\d\.\d\dx", builds)
-
-
-def test_embeddings_point_where_pytorchs_do(
-    stack: Stack, kubectl: Kubectl, begun: dict[str, Deployment], texts: list[str], words: Callable[[str], None]
-) -> None:
-    deployment = begun["embedding"]
-    deployment.wait_ready(600)
-    with GrpcClient(deployment.address()[0]) as client:
-        answers = in_batches(texts, lambda batch: client.ask("embedding", batch))["embedding"]
-    chosen = report(kubectl, deployment)["chosen"]
-    reference = embeddings(stack, texts)
-    assert answers.shape == reference.shape == (len(texts), 384)
-    norms = np.linalg.norm(answers, axis=-1) * np.linalg.norm(reference, axis=-1)
-    cosine = float(np.mean((answers * reference).sum(-1) / norms))
-    words(
-        f"mean cosine of embeddings to PyTorch on 1,000 texts: {cosine:.6f} ({chosen['runtime']} {chosen['precision']})"
-    )
-    assert cosine >= 0.999
-    assert cosine == pytest.approx(chosen["cosine"], abs=0.001)
-
-
-def embeddings(stack: Stack, texts: list[str]) -> np.ndarray:
-    """PyTorch's embeddings: the mean of the states of a text's tokens."""
-    folder = stack.models / "minilm"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(texts), 50):
-            batch = tokenizer(
-                texts[start : start + 50], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-            )
-            states, mask = model(**batch).last_hidden_state, batch["attention_mask"].unsqueeze(-1)
-            rows.append(((states * mask).sum(1) / mask.sum(1)).numpy())
-    return np.concatenate(rows)
 
 
 def test_server_spans_tell_where_requests_spent_their_time_and_on_which_node(

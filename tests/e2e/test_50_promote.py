@@ -11,9 +11,9 @@ from dev.common.kubectl import Kubectl, condition
 from dev.common.traffic import failed, shares
 from tests.e2e.support import Make, load_on
 
-RATE = 20.0
-STEPS = [{"weight": 5, "hold": "22s"}, {"weight": 20, "hold": "69s"}]
-"""Each is held so long that the standard error of its share at 20 requests a second is at most 1.1 points: with n requests it is
+RATE = 40.0
+STEPS = [{"weight": 5, "hold": "12s"}, {"weight": 20, "hold": "35s"}]
+"""Each is held so long that the standard error of its share at 40 requests a second is at most 1.1 points: with n requests it is
 sqrt(w (1 - w) / n), which takes 393 requests at 5 % and 1,322 at 20 %, and the share's first two seconds are not counted."""
 TOLERANCE = 3.0
 LARGEST_ERROR = 1.1

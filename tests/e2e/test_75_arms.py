@@ -91,7 +91,7 @@ def told(kubectl: Kubectl, engines: dict[str, Deployment], space: str, long_text
             30,
             last=deployment.picture,
         )
-        time.sleep(40.0)
+        time.sleep(25.0)
     yield Told(deployment, load.records(), changed, figures, deployment.status(), follower.messages())
     kubectl.delete("tdep", "arms", space)
 
