@@ -19,9 +19,9 @@ from dev.common.waiting import until
 from tests.e2e.support import ONE_CANDIDATE, Make, load_on
 
 HOG_SECONDS = 15.0
-HOG = {"requests": {"cpu": "100m", "memory": "16Mi"}}
-"""Twice the share of the CPU that a server of these tests has."""
-THRESHOLD = 0.010
+HOG = {"requests": {"cpu": "200m", "memory": "16Mi"}}
+"""Four times the share of the CPU that a server of these tests has."""
+THRESHOLD = 0.008
 RATE = 40.0
 STEPS = [{"weight": 50, "hold": "20s"}]
 
