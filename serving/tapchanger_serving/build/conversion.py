@@ -70,7 +70,8 @@ def _write_reference(request: BuildRequest, places: Places, facts: Exported, mod
     tokenizer = Tokenizer(places.exported / TOKENIZER_FILE, facts.inputs, facts.max_tokens)
     started = time.monotonic()
     rows = load_texts(request, places.dataset(), tokenizer, facts.max_tokens)
-    reference = answers(model.run, Encoded.of(tokenizer, rows, facts.max_batch_size), facts)
+    apart = request.task == "feature-extraction"
+    reference = answers(model.run, Encoded.of(tokenizer, rows, facts.max_batch_size, apart=apart), facts)
     np.savez(places.exported / REFERENCE, answers=reference)
     log.info("wrote reference answers", texts=len(rows), seconds=round(time.monotonic() - started, 2))
 

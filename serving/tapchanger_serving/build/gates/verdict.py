@@ -1,0 +1,84 @@
+"""Judges one engine by all gates of the request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tapchanger_serving.build.answers import Fidelity, Floats, Forward, answers, outputs, scored
+from tapchanger_serving.build.exported import Exported
+from tapchanger_serving.build.gates.calibration import Calibrated, calibrate
+from tapchanger_serving.build.gates.evaluation import Examination, Judged, evaluation
+from tapchanger_serving.build.gates.parity import parity
+from tapchanger_serving.build.gates.results import UnanswerableError, unanswered
+from tapchanger_serving.build.textset import Encoded
+from tapchanger_serving.contract.evidence import Calibration
+from tapchanger_serving.contract.messages import BuildRequest, GateResult
+
+_SCALING = "temperature scaling"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gates of one engine, and what was found on the way."""
+
+    gates: tuple[GateResult, ...]
+    calibration: Calibration | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all gates hold."""
+        return all(gate.passed for gate in self.gates)
+
+    @property
+    def temperature(self) -> float | None:
+        """What the engine's logits are to be divided by."""
+        return self.calibration.temperature if self.calibration else None
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Holds engines against the request's gates; `reference` are PyTorch's answers to all `texts`."""
+
+    request: BuildRequest
+    examination: Examination
+    texts: Encoded
+    reference: Floats
+
+    @property
+    def _model(self) -> Exported:
+        return self.examination.model
+
+    def verdict(self, forward: Forward, fidelity: Fidelity) -> Verdict:
+        """All gates of the engine that `forward` runs."""
+        gate = self.request.gates.evaluation
+        if gate is not None and self._model.task == "text-classification":
+            return self.of_classifier(outputs(forward, self.texts, self._model), fidelity)
+        results = [parity(self.request.gates.parity, fidelity)]
+        if self.request.temperature_scaling:
+            why = "it needs gates.evaluation and task text-classification; leave temperatureScaling out"
+            results.append(unanswered(_SCALING, "a temperature", why))
+        if gate is not None and gate.metrics:
+            found = answers(forward, self.texts, self._model)
+            results += evaluation(gate, lambda: self.examination.judged(found, self.reference))
+        return Verdict(tuple(results))
+
+    def of_classifier(self, logits: Floats, fidelity: Fidelity) -> Verdict:
+        """The gates of an engine that classifies texts and gave these logits `[texts, dimensions]`."""
+
+        def judged(temperature: float | None = None) -> Judged:
+            return self.examination.judged(scored(logits, self._model, temperature), self.reference)
+
+        scaling = self.request.temperature_scaling
+        results = [parity(self.request.gates.parity, fidelity)]
+        calibrated: Calibrated | None = None
+        try:
+            calibrated = calibrate(self.examination.rows.labels or (), logits, self._model, scaling=scaling)
+        except UnanswerableError as obstacle:
+            if scaling:
+                results.append(unanswered(_SCALING, "a temperature", str(obstacle)))
+        served = None
+        if calibrated and calibrated.held_out is not None:
+            served = judged(calibrated.report.temperature).take(calibrated.held_out)
+        if gate := self.request.gates.evaluation:
+            results += evaluation(gate, judged, served)
+        return Verdict(tuple(results), calibrated.report if calibrated else None)
