@@ -16,6 +16,7 @@ from tapchanger_serving.build.exported import REFERENCE, Exported
 from tapchanger_serving.build.failures import GATES_FIELD, StepError
 from tapchanger_serving.build.gates.evaluation import Examination
 from tapchanger_serving.build.gates.parity import parity
+from tapchanger_serving.build.gates.quality import judge, quality
 from tapchanger_serving.build.gates.results import sentence
 from tapchanger_serving.build.gates.verdict import Judge, Verdict
 from tapchanger_serving.build.places import Places
@@ -23,7 +24,8 @@ from tapchanger_serving.build.textset import Encoded, compared, load_calibration
 from tapchanger_serving.build.torch_model import load_torch
 from tapchanger_serving.build.trial import Trial, attempt, with_best_threads
 from tapchanger_serving.contract.artifact import Artifact
-from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Candidate, Shapes, Timing
+from tapchanger_serving.contract.evidence import DataQuality
+from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Candidate, GateResult, Shapes, Timing
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
 
 _TORCH = "torch"
@@ -61,6 +63,7 @@ class Measurement:
 
     def report(self) -> BuildReport:
         """Does it all and stores the artifact. Raises `EngineIncompatible` or `GateFailed`."""
+        data, data_gates = self._data()
         trials = self._try_all()
         candidates, torch_speed = self._timed(trials)
         chosen, verdict = self._choose(candidates, trials)
@@ -76,12 +79,30 @@ class Measurement:
             speedup=round((chosen.texts_per_second or 0.0) / torch_speed, 3),
             torch_texts_per_second=round(torch_speed, 2),
             candidates=tuple(candidates),
-            gates=verdict.gates,
+            gates=(*verdict.gates, *data_gates),
             surface=surface,
             compared_texts=len(compared(len(self.texts))),
             seconds=0.0,
             calibration=verdict.calibration,
+            data=data,
         )
+
+    def _data(self) -> tuple[DataQuality | None, list[GateResult]]:
+        """What the evaluation data is like. Raises `GateFailed` before any engine is made if it is not as the gates want it."""
+        if self.request.gates.evaluation is None:
+            return None, []
+        # The reference has a row per text only where texts are classified, which is where it is looked at.
+        found = quality(self.rows, self.calibration, self.model, self.reference)
+        log.info("examined evaluation data", **found.model_dump(exclude={"classes"}))
+        results = judge(self.request.gates.data, found) if self.request.gates.data else []
+        if not all(result.passed for result in results):
+            raise StepError(
+                "GateFailed",
+                f"the evaluation data is not as the gates want it; {sentence(results)}",
+                field=f"{GATES_FIELD}.data",
+                remedy="look at the rows named and correct or remove them, or loosen the bound",
+            )
+        return found, results
 
     @property
     def _shapes(self) -> Shapes:
