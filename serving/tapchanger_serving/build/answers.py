@@ -100,11 +100,12 @@ def compare(found: Floats, reference: Floats, model: Exported) -> Fidelity:
             count=count,
             interval=bootstrap(mean_of(likeness), count),
         )
-    agreement = float(_same(found, reference, several=model.multi_label).mean())
+    agreement = float(same_labels(found, reference, several=model.multi_label).mean())
     return Fidelity(agreement=agreement, max_difference=difference, count=count, interval=wilson(agreement, count))
 
 
-def _same(found: Floats, reference: Floats, *, several: bool) -> npt.NDArray[np.bool_]:
+def same_labels(found: Floats, reference: Floats, *, several: bool) -> npt.NDArray[np.bool_]:
+    """Which rows of scores stand for the same label, or with `several` for the same labels."""
     equal: npt.NDArray[np.bool_] = (
         ((found > 0.5) == (reference > 0.5)).all(axis=1) if several else decided(found) == decided(reference)
     )

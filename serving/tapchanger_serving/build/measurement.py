@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from tapchanger_serving.build.gates.results import sentence
 from tapchanger_serving.build.gates.verdict import Judge, Verdict
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.textset import Encoded, compared, load_calibration, load_texts
-from tapchanger_serving.build.torch_model import load_torch
+from tapchanger_serving.build.torch_model import TorchModel, load_torch
 from tapchanger_serving.build.trial import Trial, attempt, with_best_threads
 from tapchanger_serving.contract.artifact import Artifact
 from tapchanger_serving.contract.evidence import DataQuality
@@ -84,6 +85,7 @@ class Measurement:
             compared_texts=len(compared(len(self.texts))),
             seconds=0.0,
             calibration=verdict.calibration,
+            robustness=verdict.robustness,
             data=data,
         )
 
@@ -103,6 +105,11 @@ class Measurement:
                 remedy="look at the rows named and correct or remove them, or loosen the bound",
             )
         return found, results
+
+    @cached_property
+    def _pytorch(self) -> TorchModel:
+        model = load_torch(self.places.checkpoint, self.request.task)
+        return model.accelerated() if self.request.hardware.gpu is not None else model
 
     @property
     def _shapes(self) -> Shapes:
@@ -130,13 +137,10 @@ class Measurement:
         """The candidates with their speed, and PyTorch's speed at the reference point."""
         batch, tokens = timing.reference_point(self._shapes)
         feeds = timing.full_batch(self.texts, batch, tokens)
-        model = load_torch(self.places.checkpoint, self.request.task)
-        if self.request.hardware.gpu is not None:
-            model = model.accelerated()
         runners: dict[str, timing.Runner] = {
             trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None
         }
-        runners[_TORCH] = with_best_threads(model.on, feeds).run
+        runners[_TORCH] = with_best_threads(self._pytorch.on, feeds).run
         many = timing.interleave(runners, feeds, _COMPARE_SPEED)
         single = timing.interleave(runners, timing.full_batch(self.texts, 1, tokens), _COMPARE_SPEED)
         speeds = {name: batch / timing.median(seconds) for name, seconds in many.items()}
@@ -165,7 +169,11 @@ class Measurement:
     def _choose(self, candidates: list[Candidate], trials: list[Trial]) -> tuple[Candidate, Verdict]:
         """The best candidate whose gates all hold; candidates that fall are marked in the list."""
         judge = Judge(
-            self.request, Examination(self.model, self.rows, self.texts.tokenizer), self.texts, self.reference
+            self.request,
+            Examination(self.model, self.rows, self.texts.tokenizer),
+            self.texts,
+            self.reference,
+            lambda: self._pytorch.run,
         )
         failed: list[tuple[Candidate, Verdict]] = []
         for best in choose.preferred(candidates):

@@ -99,7 +99,7 @@ def verdict(labels: tuple[str, ...], logits: Floats, metric: MetricGate, *, scal
         hardware=Hardware(arch="amd64"),
     )
     rows = Rows(texts=("x",) * len(labels), labels=labels)
-    judge = Judge(request, Examination(THREE, rows), Encoded(None, (), 8), scored(logits, THREE))  # type: ignore[arg-type]
+    judge = Judge(request, Examination(THREE, rows), Encoded(None, (), 8), scored(logits, THREE), list)  # type: ignore[arg-type]
     return judge.of_classifier(logits, Fidelity(agreement=1.0, count=len(labels)))
 
 

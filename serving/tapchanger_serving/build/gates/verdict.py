@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from tapchanger_serving.build.answers import Fidelity, Floats, Forward, answers, outputs, scored
 from tapchanger_serving.build.exported import Exported
@@ -10,8 +11,9 @@ from tapchanger_serving.build.gates.calibration import Calibrated, calibrate
 from tapchanger_serving.build.gates.evaluation import Examination, Judged, evaluation
 from tapchanger_serving.build.gates.parity import parity
 from tapchanger_serving.build.gates.results import UnanswerableError, unanswered
+from tapchanger_serving.build.gates.robustness import Subject, judge, robustness, unfit
 from tapchanger_serving.build.textset import Encoded
-from tapchanger_serving.contract.evidence import Calibration
+from tapchanger_serving.contract.evidence import Calibration, Flips
 from tapchanger_serving.contract.messages import BuildRequest, GateResult
 
 _SCALING = "temperature scaling"
@@ -23,6 +25,7 @@ class Verdict:
 
     gates: tuple[GateResult, ...]
     calibration: Calibration | None = None
+    robustness: tuple[Flips, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -37,19 +40,34 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Holds engines against the request's gates; `reference` are PyTorch's answers to all `texts`."""
+    """Holds engines against the request's gates.
+
+    `reference` are PyTorch's answers to all `texts`, `original` gives PyTorch itself for more of them.
+    """
 
     request: BuildRequest
     examination: Examination
     texts: Encoded
     reference: Floats
+    original: Callable[[], Forward]
 
     @property
     def _model(self) -> Exported:
         return self.examination.model
 
     def verdict(self, forward: Forward, fidelity: Fidelity) -> Verdict:
-        """All gates of the engine that `forward` runs."""
+        """All gates of the engine that `forward` runs. Robustness, which costs most, is looked at where all else holds."""
+        verdict = self._without_robustness(forward, fidelity)
+        gate = self.request.gates.robustness
+        if gate is None or not verdict.passed:
+            return verdict
+        if obstacles := unfit(gate, self._model):
+            return replace(verdict, gates=(*verdict.gates, *obstacles))
+        engine, reference = (Subject(run, self._model, self.texts.tokenizer) for run in (forward, self.original()))
+        found = robustness(gate, self.examination.rows, engine, reference)
+        return replace(verdict, gates=(*verdict.gates, *judge(gate, found)), robustness=found)
+
+    def _without_robustness(self, forward: Forward, fidelity: Fidelity) -> Verdict:
         gate = self.request.gates.evaluation
         if gate is not None and self._model.task == "text-classification":
             return self.of_classifier(outputs(forward, self.texts, self._model), fidelity)
