@@ -18,7 +18,7 @@ from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Inspection, StepFailure
 from tapchanger_serving.contract.names import ENV_BUILD_REQUEST
 
-SERVING = Path(__file__).parents[3] / "serving"
+SERVING = Path(__file__).parents[2] / "serving"
 SENTENCES = [
     "the train is late again and nobody knows why",
     "what a lovely cup of tea, thank you",

@@ -11,6 +11,8 @@ from tapchanger_serving.contract.messages import Hardware, Task
 
 MANIFEST = "artifact.json"
 
+PoolingMode = Literal["mean", "cls", "max"]
+
 
 class ArtifactFile(Message):
     """One file of the artifact, by path relative to the artifact's folder."""
@@ -23,7 +25,7 @@ class ArtifactFile(Message):
 class Pooling(Message):
     """How token states become one embedding."""
 
-    mode: Literal["mean", "cls", "max"] = "mean"
+    mode: PoolingMode = "mean"
     normalize: bool = False
 
 

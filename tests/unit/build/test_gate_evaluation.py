@@ -7,13 +7,13 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tapchanger_serving.build.answers import Fidelity, Floats
+from tapchanger_serving.build.answers import Fidelity, Floats, compare
 from tapchanger_serving.build.dataset import Rows
 from tapchanger_serving.build.gates.parity import parity
 from tapchanger_serving.build.gates.resampling import wilson
 from tapchanger_serving.build.gates.results import sentence
 from tapchanger_serving.contract.gates import MetricGate, ParityGate
-from tests.support.gate_samples import judge, rows, scores
+from tests.support.gate_samples import judge, model, rows, scores
 
 
 @pytest.mark.parametrize(("agreement", "passed"), [(0.995, True), (0.9949, False), (None, False)])
@@ -131,6 +131,24 @@ def test_a_gap_of_errors_is_the_worst_less_the_best() -> None:
     result = judge(MetricGate(name="brier", slice="source", max_gap=0.1), data, found)[-1]
     assert result.value == pytest.approx(0.15, abs=1e-6)
     assert "worst source=chat" in (result.detail or "")
+
+
+def test_an_engine_that_breaks_one_slice_fails_at_that_slice_though_it_agrees_overall() -> None:
+    truth = [0, 1] * 2000
+    source = ["mail"] * 3960 + ["chat"] * 40
+    original = scores(*truth)
+    broken = original.copy()
+    broken[3960:3976] = broken[3960:3976, ::-1]
+    data = rows(["angry" if label else "calm" for label in truth], source)
+    assert parity(ParityGate(), compare(broken, original, model())).passed
+    results = judge(MetricGate(name="accuracy", slice="*", max_drop=0.05), data, broken, original)
+    assert [(result.name, result.passed) for result in results] == [
+        ("accuracy[source=chat] drop", False),
+        ("accuracy[source=mail] drop", True),
+    ]
+    assert sentence(results).startswith(
+        "accuracy[source=chat] drop is 0.4 [0.2744, 0.55], wanted ≤ 0.05 (PyTorch has 1.0000"
+    )
 
 
 def test_a_gap_needs_two_slices() -> None:

@@ -10,6 +10,7 @@ from tapchanger_serving.build.exported import Exported
 from tapchanger_serving.build.gates.calibration import Calibrated, calibrate
 from tapchanger_serving.build.gates.evaluation import Examination, Judged, evaluation
 from tapchanger_serving.build.gates.parity import parity
+from tapchanger_serving.build.gates.pooling import with_advice
 from tapchanger_serving.build.gates.results import UnanswerableError, unanswered
 from tapchanger_serving.build.gates.robustness import Subject, judge, robustness, unfit
 from tapchanger_serving.build.textset import Encoded
@@ -77,7 +78,10 @@ class Judge:
             results.append(unanswered(_SCALING, "a temperature", why))
         if gate is not None and gate.metrics:
             found = answers(forward, self.texts, self._model)
-            results += evaluation(gate, lambda: self.examination.judged(found, self.reference))
+            judged = evaluation(gate, lambda: self.examination.judged(found, self.reference))
+            if self._model.task == "feature-extraction":
+                judged = with_advice(judged, self.original, self._model, self.examination.rows, self.texts.tokenizer)
+            results += judged
         return Verdict(tuple(results))
 
     def of_classifier(self, logits: Floats, fidelity: Fidelity) -> Verdict:
