@@ -263,7 +263,7 @@ def test_a_gate_that_no_engine_can_meet_ends_the_build_with_its_figure(build: Bu
     assert [build.step(step, request=request).returncode for step in ("fetch", "export", "measure")] == [0, 0, 42]
     failure = build.failure()
     assert failure.reason == "GateFailed"
-    assert "accuracy is 0.5, wanted ≥ 0.9" in failure.message
+    assert "accuracy is 0.5 [0.352, 0.648], wanted ≥ 0.9 (40 rows" in failure.message
     assert failure.field == "spec.engine.gates"
     assert not (build.places.store / "reports").exists()
 
