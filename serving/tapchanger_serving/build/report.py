@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tapchanger_serving.build import termination
+from tapchanger_serving.build.gates.results import UNBOUNDED
 from tapchanger_serving.contract.messages import TERMINATION_MESSAGE_LIMIT, BuildReport, Candidate, GateResult
 
 _CLASSES = 3
@@ -69,11 +70,15 @@ def _no_passed_details(report: BuildReport) -> BuildReport:
 
 
 def _fewer_gates(report: BuildReport, count: int) -> BuildReport:
-    """Failed gates and gates on all rows stay; of the slices that passed, those named first."""
-    important = [gate for gate in report.gates if not gate.passed or "[" not in gate.name]
-    slices = [gate for gate in report.gates if gate.passed and "[" in gate.name]
-    kept = (important + slices)[:count]
+    """Failed gates stay, then bounds on all rows, then those on slices, then figures without a bound."""
+    kept = sorted(report.gates, key=_rank)[:count]
     return report.model_copy(update={"gates": tuple(_brief(gate) for gate in kept)})
+
+
+def _rank(gate: GateResult) -> int:
+    if not gate.passed:
+        return 0
+    return (2 if "[" in gate.name else 1) if gate.bound != UNBOUNDED else 3
 
 
 def _brief(gate: GateResult) -> GateResult:

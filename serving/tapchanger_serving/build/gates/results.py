@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from tapchanger_serving.contract.evidence import Interval
 from tapchanger_serving.contract.messages import GateResult
 
+UNBOUNDED = "none, reported only"
+"""The bound of a figure that has none."""
+
 
 class UnanswerableError(Exception):
     """A gate can't be evaluated; the text says why and what to do. It becomes a failed gate."""
@@ -38,7 +41,7 @@ def at_most(name: str, found: Evidence, bound: float, *, confident: bool | None 
 
 def reported(name: str, found: Evidence) -> GateResult:
     """A figure without a bound."""
-    return _result(name, found, "none, reported only", None, passed=found.value is not None)
+    return _result(name, found, UNBOUNDED, None, passed=found.value is not None)
 
 
 def unanswered(name: str, bound: str, why: str) -> GateResult:
