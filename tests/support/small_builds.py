@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -18,13 +19,14 @@ from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Inspection, StepFailure
 from tapchanger_serving.contract.names import ENV_BUILD_REQUEST
 
-SERVING = Path(__file__).parents[3] / "serving"
+SERVING = Path(__file__).parents[2] / "serving"
 SENTENCES = [
     "the train is late again and nobody knows why",
     "what a lovely cup of tea, thank you",
     "rain, rain and more rain until friday",
     "go away and never come back",
 ]
+TEXTS = [*SENTENCES, "tea", "the train and the rain and the tea " * 20]
 
 
 def word_pieces(folder: Path) -> Tokenizer:
@@ -56,6 +58,20 @@ def small_bert(folder: Path, kind: type[Any], **config: Any) -> Path:
     for path in folder.glob("*.safetensors"):
         path.chmod(0o644)
     return folder
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
+    """Writes a data set."""
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+
+
+def reference(folder: Path, auto: type[Any], max_tokens: int) -> tuple[Any, Any]:
+    """What transformers answers to TEXTS, and the tensors it gave the model."""
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]")
+    inputs = tokenizer(TEXTS, truncation=True, max_length=max_tokens, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        return auto.from_pretrained(folder).eval()(**inputs), inputs
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,9 @@ def _report(report: BuildReport) -> Iterator[RenderableType]:
     rate = f"{number(report.torch_texts_per_second)} texts/s"
     yield Text(f"{report.runtime} {report.precision}, {report.speedup:.2f} times PyTorch ({rate})")
     yield Text("")
-    yield table(("GATE", "FOUND", "BOUND", "", "DETAIL"), [_gate(entry) for entry in report.gates], right=("FOUND",))
+    yield table(
+        ("GATE", "FOUND", "95 %", "BOUND", "", "DETAIL"), [_gate(entry) for entry in report.gates], right=("FOUND",)
+    )
     yield Text("")
     columns = ("CANDIDATE", "TEXTS/S", "P50 MS", "MEMORY MIB", "FIDELITY", "", "ERROR")
     figures = ("TEXTS/S", "P50 MS", "MEMORY MIB", "FIDELITY")
@@ -94,7 +96,10 @@ def _report(report: BuildReport) -> Iterator[RenderableType]:
 
 def _gate(entry: GateResult) -> tuple[RenderableType | str, ...]:
     found = "not evaluated" if entry.value is None else f"{entry.value:.4g}"
-    return entry.name, found, entry.bound, _passed(entry.passed), entry.detail or ""
+    within = f"{entry.interval.low:.4g} to {entry.interval.high:.4g}" if entry.interval else "–"
+    rows = f"{entry.rows} rows" if entry.rows is not None else ""
+    detail = "; ".join(part for part in (entry.detail, rows) if part)
+    return entry.name, found, within, entry.bound, _passed(entry.passed), detail
 
 
 def _candidate(entry: Candidate, report: BuildReport) -> tuple[RenderableType | str, ...]:

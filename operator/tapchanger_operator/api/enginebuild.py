@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field
 from tapchanger_operator.api.base import FreeForm, Model, StatusModel
 from tapchanger_operator.api.spec import ServedTask
 from tapchanger_operator.api.status import Condition
+from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
 from tapchanger_serving.contract.messages import (
     BuildReport,
-    Gates,
     Hardware,
     Precision,
     Runtime,
@@ -46,6 +46,8 @@ class EngineBuildSpec(Model):
     precision: Precision
     shapes: Shapes
     gates: Gates
+    calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
+    temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
     builder: str = Field(description="The builder image.")
     hardware: Hardware
     placement: FreeForm = {}

@@ -8,7 +8,8 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model, rules
-from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shapes, Task
+from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
+from tapchanger_serving.contract.messages import Precision, Runtime, Shapes, Task
 
 CONTROL: Final = "control"
 """The name of the base spec's own arm."""
@@ -44,6 +45,8 @@ class VariantEngine(Model):
     precision: Precision | None = None
     shapes: Shapes | None = None
     gates: Gates | None = None
+    calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
+    temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
 
 
 class Variant(Model):

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field, field_validator
 from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, rules
 from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Experiment, Variant
 from tapchanger_operator.api.rollout import RolloutSpec
-from tapchanger_serving.contract.messages import Gates, Precision, Runtime, Shapes
+from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
+from tapchanger_serving.contract.messages import Precision, Runtime, Shapes
 
 ServedTask = Literal["text-classification", "token-classification", "feature-extraction"]
 
@@ -41,6 +42,10 @@ class EngineSpec(Model):
                 "!(self.runtime == 'onnxruntime' && self.precision == 'bf16')",
                 "precision bf16 needs runtime openvino, tensorrt or auto",
             ),
+            (
+                "!has(self.temperatureScaling) || !self.temperatureScaling || has(self.gates.evaluation)",
+                "temperatureScaling is fitted on labelled texts: write gates: {evaluation: {dataset: {uri: …}}} too",
+            ),
         )
     )
 
@@ -48,6 +53,8 @@ class EngineSpec(Model):
     precision: Precision = Field(default="auto", description="auto takes the fastest measured that passes the gates.")
     shapes: Shapes = Field(default=Shapes(), description="Largest batch and token count that the engine takes.")
     gates: Gates = Field(default=Gates(), description="What an engine must show before it may serve.")
+    calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
+    temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
 
 
 class Replicas(Model):

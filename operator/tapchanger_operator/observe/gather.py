@@ -27,7 +27,7 @@ from tapchanger_operator.observe import pods as pod_facts
 from tapchanger_operator.observe import routes as route_facts
 from tapchanger_operator.observe.steering import steering
 from tapchanger_operator.observe.windows import Observer
-from tapchanger_operator.resolve.identity import RevisionContent, claims, inspection_key
+from tapchanger_operator.resolve.identity import RevisionContent, claims, data_uris, inspection_key
 from tapchanger_operator.resolve.variants import variant_spec, variant_status
 from tapchanger_operator.snapshot import BuildSeen, JobState, RouterSeen, Servers, Silence, Snapshot, VariantSeen
 from tapchanger_serving.contract.windows import Windows
@@ -49,19 +49,18 @@ def parse_spec(body: Mapping[str, Any]) -> TransformerDeploymentSpec:
     except ValidationError as problem:
         lines = [_line(error) for error in problem.errors(include_url=False)]
         raise UserError(reasons.INVALID_SPEC, "; ".join(lines)) from problem
-    evaluation = spec.engine.gates.evaluation
-    uris = {"model.uri": spec.model.uri}
-    if evaluation:
-        uris["engine.gates.evaluation.dataset.uri"] = evaluation.dataset.uri
+    uris = _addresses(spec)
     for number, variant in enumerate(spec.variants):
-        own = variant_spec(spec, variant)
-        uris[f"variants.{number}.model.uri"] = own.model.uri
-        if own.engine.gates.evaluation:
-            uris[f"variants.{number}.engine.gates.evaluation.dataset.uri"] = own.engine.gates.evaluation.dataset.uri
+        uris |= _addresses(variant_spec(spec, variant), f"variants.{number}.")
     for field, uri in uris.items():
         if not re.match(URI_PATTERN, uri):
             raise UserError(reasons.INVALID_SPEC, f"spec.{field}: {uri!r} is not an address; {URI_HELP}")
     return spec
+
+
+def _addresses(spec: TransformerDeploymentSpec, prefix: str = "") -> dict[str, str]:
+    data = {f"{prefix}engine.{field}": uri for field, uri in data_uris(spec.engine).items()}
+    return {f"{prefix}model.uri": spec.model.uri} | data
 
 
 def _line(error: ErrorDetails) -> str:

@@ -59,6 +59,8 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         precision=spec.precision,
         shapes=spec.shapes,
         gates=spec.gates,
+        calibration_data=spec.calibration_data,
+        temperature_scaling=spec.temperature_scaling,
         hardware=spec.hardware,
     )
     containers = []

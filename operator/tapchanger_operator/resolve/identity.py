@@ -6,7 +6,7 @@ from typing import Any
 
 from tapchanger_operator.api.base import FreeForm, Model, parse_uri, seconds
 from tapchanger_operator.api.enginebuild import BuildSource, EngineBuildSpec
-from tapchanger_operator.api.spec import PodTemplate, TransformerDeploymentSpec
+from tapchanger_operator.api.spec import EngineSpec, PodTemplate, TransformerDeploymentSpec
 from tapchanger_operator.names import content_hash
 from tapchanger_serving.contract.messages import Inspection, Task
 
@@ -52,15 +52,27 @@ def inspection_key(spec: TransformerDeploymentSpec) -> str:
         "dataset": spec.engine.gates.evaluation.dataset.uri if spec.engine.gates.evaluation else None,
         "placement": placement(spec.serving.template),
     }
+    if spec.engine.calibration_data:
+        question["calibration"] = spec.engine.calibration_data.uri
     return content_hash(question, 10)
 
 
 def claims(spec: TransformerDeploymentSpec | EngineBuildSpec) -> tuple[str, ...]:
-    """PersistentVolumeClaims that hold the model and the evaluation data."""
-    gates = spec.gates if isinstance(spec, EngineBuildSpec) else spec.engine.gates
-    uris = [spec.model.uri, *([gates.evaluation.dataset.uri] if gates.evaluation else [])]
+    """PersistentVolumeClaims that hold the model and the data."""
+    engine = spec if isinstance(spec, EngineBuildSpec) else spec.engine
+    uris = [spec.model.uri, *data_uris(engine).values()]
     found = {claim for uri in uris if (claim := parse_uri(uri).claim)}
     return tuple(sorted(found))
+
+
+def data_uris(engine: EngineSpec | EngineBuildSpec) -> dict[str, str]:
+    """Addresses of the data that a build reads, by their field in `spec.engine`."""
+    found = {}
+    if engine.gates.evaluation:
+        found["gates.evaluation.dataset.uri"] = engine.gates.evaluation.dataset.uri
+    if engine.calibration_data:
+        found["calibrationData.uri"] = engine.calibration_data.uri
+    return found
 
 
 def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builder: str) -> EngineBuildSpec:
@@ -71,6 +83,8 @@ def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builde
         precision=spec.engine.precision,
         shapes=spec.engine.shapes,
         gates=spec.engine.gates,
+        calibration_data=spec.engine.calibration_data,
+        temperature_scaling=spec.engine.temperature_scaling or None,
         builder=builder,
         hardware=inspection.hardware,
         placement=placement(spec.serving.template),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from tapchanger_serving.build.exported import GRAPH, REFERENCE, Exported, graph_
 from tapchanger_serving.build.graph import HALVES, export_graph
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.textset import Encoded, load_texts
+from tapchanger_serving.build.tokenizer import place_tokenizer, require_same_tokens
 from tapchanger_serving.build.torch_model import TorchModel, load_torch
 from tapchanger_serving.build.weights import incomplete
 from tapchanger_serving.contract.messages import BuildRequest
@@ -28,11 +28,11 @@ def convert(request: BuildRequest, places: Places) -> None:
     shutil.rmtree(places.exported, ignore_errors=True)
     places.exported.mkdir(parents=True)
     checkpoint = read_checkpoint(places.checkpoint, request.task)
-    _place_tokenizer(checkpoint, places.exported)
+    place_tokenizer(checkpoint, places.exported)
     model = load_torch(places.checkpoint, request.task, attention="eager")
     output = HIDDEN if request.task == "feature-extraction" else LOGITS
     _export_graphs(request, places, model, output, max_tokens=checkpoint.max_tokens)
-    _write_reference(request, places, _facts(request, checkpoint, model, output), model)
+    _write_reference(request, places, checkpoint, _facts(request, checkpoint, model, output), model)
 
 
 def _export_graphs(request: BuildRequest, places: Places, model: TorchModel, output: str, *, max_tokens: int) -> None:
@@ -65,26 +65,15 @@ def _facts(request: BuildRequest, checkpoint: Checkpoint, model: TorchModel, out
     )
 
 
-def _write_reference(request: BuildRequest, places: Places, facts: Exported, model: TorchModel) -> None:
+def _write_reference(
+    request: BuildRequest, places: Places, checkpoint: Checkpoint, facts: Exported, model: TorchModel
+) -> None:
     facts.write(places.exported)
     tokenizer = Tokenizer(places.exported / TOKENIZER_FILE, facts.inputs, facts.max_tokens)
     started = time.monotonic()
     rows = load_texts(request, places.dataset(), tokenizer, facts.max_tokens)
-    reference = answers(model.run, Encoded.of(tokenizer, rows, facts.max_batch_size), facts)
+    require_same_tokens(checkpoint, tokenizer, rows, facts.max_tokens)
+    apart = request.task == "feature-extraction"
+    reference = answers(model.run, Encoded.of(tokenizer, rows, facts.max_batch_size, apart=apart), facts)
     np.savez(places.exported / REFERENCE, answers=reference)
     log.info("wrote reference answers", texts=len(rows), seconds=round(time.monotonic() - started, 2))
-
-
-def _place_tokenizer(checkpoint: Checkpoint, target: Path) -> None:
-    """Copies tokenizer.json, or makes it from the older vocabulary files."""
-    if (checkpoint.folder / TOKENIZER_FILE).is_file():
-        shutil.copyfile(checkpoint.folder / TOKENIZER_FILE, target / TOKENIZER_FILE)
-        return
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise incomplete(f"{type(tokenizer).__name__} has no fast form, so no {TOKENIZER_FILE} can be made from it")
-    backend.save(str(target / TOKENIZER_FILE))
-    log.info("made the tokenizer from older files", kind=type(tokenizer).__name__)

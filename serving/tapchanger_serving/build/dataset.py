@@ -6,13 +6,18 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from tapchanger_serving.build.failures import DATASET_FIELD, StepError
+from tapchanger_serving.contract.gates import LABEL_SEPARATOR
 
 if TYPE_CHECKING:
-    from tapchanger_serving.contract.messages import DatasetSource
+    from tapchanger_serving.contract.gates import DatasetSource, TextSource
 
 MAX_ROWS = 5000
 _CELL_LIMIT = 1 << 24
@@ -21,37 +26,66 @@ SUFFIXES = (".csv", ".jsonl")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Texts in the data's order. `labels` are as written in the data; `slices` holds one value per text and column."""
+    """Texts in the data's order. `labels` are as written in the data; `slices` holds one value per text and column.
+
+    `numbers` are those of the rows in the data, from 1, where it was thinned.
+    """
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    numbers: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def numbered(self) -> npt.NDArray[np.intp]:
+        """The number of each row in the data."""
+        return np.array(self.numbers or range(1, len(self) + 1), dtype=np.intp)
+
+    def whole(self) -> list[str]:
+        """Each text with its pair, if there is one, as one string."""
+        return [f"{text}\n{pair}" for text, pair in zip(self.texts, self.pairs or repeat(""), strict=False)]
 
 
 def read_dataset(path: Path, source: DatasetSource, limit: int = MAX_ROWS) -> Rows:
     """Reads the columns that `source` names; more than `limit` rows are thinned evenly, always in the same way.
 
+    A list, which JSON Lines may hold, is read as its items with the separator of labels between; as a text, with spaces.
     Raises `DatasetInvalid` for a broken file, a missing column or no rows.
     """
-    wanted = [source.text, *([source.text_pair] if source.text_pair else []), source.label, *source.slices]
-    try:
-        rows = [_cells(row, wanted, number) for number, row in enumerate(_records(path), start=1)]
-    except (ValueError, csv.Error) as error:
-        raise _invalid(f"{source.uri}: {error}") from error
-    if not rows:
-        raise _invalid(f"{source.uri} has no rows")
-    rows = [rows[index] for index in evenly(len(rows), limit)]
-    columns = {name: tuple(row[name] for row in rows) for name in wanted}
+    rows, numbers, columns = _read(path, source, (source.label, *source.slices), limit, DATASET_FIELD)
     return Rows(
         texts=columns[source.text],
         pairs=columns[source.text_pair] if source.text_pair else None,
-        labels=columns[source.label],
+        labels=tuple(_joined(row[source.label], LABEL_SEPARATOR) for row in rows),
         slices={name: columns[name] for name in source.slices},
+        numbers=numbers,
     )
+
+
+def read_texts(path: Path, source: TextSource, limit: int, field: str) -> Rows:
+    """The same for texts without labels; `field` is the spec's that names them."""
+    _, numbers, columns = _read(path, source, (), limit, field)
+    return Rows(columns[source.text], columns[source.text_pair] if source.text_pair else None, numbers=numbers)
+
+
+def _read(
+    path: Path, source: DatasetSource | TextSource, more: tuple[str, ...], limit: int, field: str
+) -> tuple[list[dict[str, object]], tuple[int, ...], dict[str, tuple[str, ...]]]:
+    """Rows, their numbers, and the columns as texts."""
+    wanted = [source.text, *([source.text_pair] if source.text_pair else []), *more]
+    try:
+        rows = [_cells(row, wanted, number) for number, row in enumerate(_records(path), start=1)]
+    except (ValueError, csv.Error) as error:
+        raise _invalid(f"{source.uri}: {error}", field) from error
+    if not rows:
+        raise _invalid(f"{source.uri} has no rows", field)
+    kept = evenly(len(rows), limit)
+    rows = [rows[index] for index in kept]
+    columns = {name: tuple(_joined(row[name], " ") for row in rows) for name in wanted}
+    return rows, tuple(index + 1 for index in kept), columns
 
 
 def evenly(count: int, limit: int) -> list[int]:
@@ -59,12 +93,12 @@ def evenly(count: int, limit: int) -> list[int]:
     return [index * count // limit for index in range(limit)] if count > limit else list(range(count))
 
 
-def suffix_of(uri: str) -> str:
+def suffix_of(uri: str, field: str = DATASET_FIELD) -> str:
     """The kind of data file by the URI's path. Raises `DatasetInvalid` for one that this release can't read."""
     path = uri.split("@sha256:")[0].split("?")[0]
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise _invalid(f"{uri} ends in {suffix or 'nothing'}; this release reads {' and '.join(SUFFIXES)}")
+        raise _invalid(f"{uri} ends in {suffix or 'nothing'}; this release reads {' and '.join(SUFFIXES)}", field)
     return suffix
 
 
@@ -84,19 +118,23 @@ def _records(path: Path) -> Iterator[Mapping[str, object]]:
             yield record
 
 
-def _cells(row: Mapping[str, object], wanted: list[str], number: int) -> dict[str, str]:
+def _cells(row: Mapping[str, object], wanted: list[str], number: int) -> dict[str, object]:
     missing = [name for name in wanted if row.get(name) is None]
     if missing:
         columns = ", ".join(str(name) for name in row)
         msg = f"row {number} has no {', '.join(repr(name) for name in missing)}; the columns are {columns}"
         raise ValueError(msg)
-    return {name: str(row[name]) for name in wanted}
+    return {name: row[name] for name in wanted}
 
 
-def _invalid(message: str) -> StepError:
+def _joined(cell: object, separator: str) -> str:
+    return separator.join(str(item) for item in cell) if isinstance(cell, list) else str(cell)
+
+
+def _invalid(message: str, field: str) -> StepError:
     return StepError(
         "DatasetInvalid",
         message,
-        field=DATASET_FIELD,
+        field=field,
         remedy="give a UTF-8 .csv with a header line or a .jsonl with one object a line, and name its columns",
     )

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from tapchanger_serving.contract.artifact import Pooling
-from tapchanger_serving.contract.messages import Message, Task
+from tapchanger_serving.contract.base import Message
+from tapchanger_serving.contract.messages import Task
 
 FACTS = "model.json"
 GRAPH = "model.onnx"
@@ -36,6 +37,11 @@ class Exported(Message):
     def pooling_or_default(self) -> Pooling:
         """The pooling of feature extraction."""
         return self.pooling or Pooling()
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels at once."""
+        return self.task == "text-classification" and self.activation == "sigmoid" and self.dimensions > 1
 
     def write(self, folder: Path) -> None:
         """Writes `model.json`."""

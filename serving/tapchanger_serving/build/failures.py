@@ -9,6 +9,7 @@ TASK_FIELD = "spec.model.task"
 ENGINE_FIELD = "spec.engine"
 GATES_FIELD = "spec.engine.gates"
 DATASET_FIELD = "spec.engine.gates.evaluation.dataset"
+CALIBRATION_FIELD = "spec.engine.calibrationData"
 
 
 class StepError(Exception):

@@ -8,7 +8,7 @@ from tapchanger_serving.build import cache, durations, log, store
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.dataset import suffix_of
 from tapchanger_serving.build.digest import copy_hashed, copy_tree
-from tapchanger_serving.build.failures import DATASET_FIELD, MODEL_FIELD, StepError
+from tapchanger_serving.build.failures import CALIBRATION_FIELD, DATASET_FIELD, MODEL_FIELD, StepError
 from tapchanger_serving.build.inspection import require_pin, scratch
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.sources import source_of
@@ -41,25 +41,27 @@ def fetch(request: BuildRequest, places: Places) -> None:
             remedy="leave a published checkpoint as it is and give a new version a new path",
         )
     log.info("fetched checkpoint", uri=request.uri, digest=digest, seconds=round(time.monotonic() - started, 2))
-    _fetch_dataset(request, places)
+    evaluation, calibration = request.gates.evaluation, request.calibration_data
+    _fetch_data(places, "dataset", evaluation.dataset.uri if evaluation else None, DATASET_FIELD)
+    _fetch_data(places, "calibration", calibration.uri if calibration else None, CALIBRATION_FIELD)
     durations.remember(places, "fetch")
 
 
-def _fetch_dataset(request: BuildRequest, places: Places) -> None:
-    for stale in places.work.glob("dataset.*"):
+def _fetch_data(places: Places, name: str, uri: str | None, field: str) -> None:
+    """Puts the data at `uri` into the work folder as `name` and its suffix; only removes what was there if there is none."""
+    for stale in places.work.glob(f"{name}.*"):
         stale.unlink()
-    if request.gates.evaluation is None:
+    if uri is None:
         return
-    uri = request.gates.evaluation.dataset.uri
-    target = places.work / f"dataset{suffix_of(uri)}"
-    source = source_of(uri, claims=places.claims, field=f"{DATASET_FIELD}.uri")
+    target = places.work / f"{name}{suffix_of(uri, field)}"
+    source = source_of(uri, claims=places.claims, field=f"{field}.uri")
     with scratch() as folder:
         digest = "sha256:" + copy_hashed(source.file(folder), target)
     if source.tree_pin not in (None, digest):
         raise StepError(
             "DigestMismatch",
             f"{uri}: found {digest}, wanted {source.tree_pin}",
-            field=f"{DATASET_FIELD}.uri",
+            field=f"{field}.uri",
             remedy="pin the found digest if the new data is what you want",
         )
-    log.info("fetched evaluation data", uri=uri, digest=digest)
+    log.info(f"fetched {name} data", uri=uri, digest=digest)

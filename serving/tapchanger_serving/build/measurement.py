@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from tapchanger_serving.build import choose, gates, log, store, timing
-from tapchanger_serving.build.answers import Floats, answers
+from tapchanger_serving.build import choose, log, store, timing
+from tapchanger_serving.build.answers import Floats
 from tapchanger_serving.build.candidates import Bench, artifact_files, plan
 from tapchanger_serving.build.dataset import Rows
 from tapchanger_serving.build.exported import REFERENCE, Exported
 from tapchanger_serving.build.failures import GATES_FIELD, StepError
+from tapchanger_serving.build.gates.evaluation import Examination
+from tapchanger_serving.build.gates.parity import parity
+from tapchanger_serving.build.gates.quality import judge, quality
+from tapchanger_serving.build.gates.results import sentence
+from tapchanger_serving.build.gates.verdict import Judge, Verdict
 from tapchanger_serving.build.places import Places
-from tapchanger_serving.build.textset import Encoded, compared, load_texts
-from tapchanger_serving.build.torch_model import load_torch
+from tapchanger_serving.build.textset import Encoded, compared, load_calibration, load_texts
+from tapchanger_serving.build.torch_model import TorchModel, load_torch
 from tapchanger_serving.build.trial import Trial, attempt, with_best_threads
 from tapchanger_serving.contract.artifact import Artifact
+from tapchanger_serving.contract.evidence import DataQuality
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Candidate, GateResult, Shapes, Timing
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
 
@@ -29,7 +36,10 @@ _SURFACE = timing.Effort(min_rounds=20, max_rounds=200, seconds=1.0)
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the measurement works on. `reference` holds PyTorch's answers to all `rows`."""
+    """What the measurement works on. `reference` holds PyTorch's answers to all `rows`.
+
+    `calibration` are the texts for int8 ranges where the request names some.
+    """
 
     request: BuildRequest
     places: Places
@@ -37,6 +47,7 @@ class Measurement:
     rows: Rows
     texts: Encoded
     reference: Floats
+    calibration: Rows | None = None
 
     @classmethod
     def prepare(cls, request: BuildRequest, places: Places) -> Measurement:
@@ -46,16 +57,20 @@ class Measurement:
         rows = load_texts(request, places.dataset(), tokenizer, model.max_tokens)
         with np.load(places.exported / REFERENCE, allow_pickle=False) as saved:
             reference = saved["answers"]
-        return cls(request, places, model, rows, Encoded.of(tokenizer, rows, model.max_batch_size), reference)
+        apart = request.task == "feature-extraction"
+        texts = Encoded.of(tokenizer, rows, model.max_batch_size, apart=apart)
+        calibration = load_calibration(request, places.calibration_data())
+        return cls(request, places, model, rows, texts, reference, calibration)
 
     def report(self) -> BuildReport:
         """Does it all and stores the artifact. Raises `EngineIncompatible` or `GateFailed`."""
+        data, data_gates = self._data()
         trials = self._try_all()
         candidates, torch_speed = self._timed(trials)
-        chosen, results = self._choose(candidates, trials)
+        chosen, verdict = self._choose(candidates, trials)
         trial = trials[candidates.index(chosen)]
         surface = self._surface(trial)
-        digest, size = self._store(trial)
+        digest, size = self._store(trial, verdict.temperature)
         return BuildReport(
             artifact=digest,
             size_bytes=size,
@@ -65,11 +80,36 @@ class Measurement:
             speedup=round((chosen.texts_per_second or 0.0) / torch_speed, 3),
             torch_texts_per_second=round(torch_speed, 2),
             candidates=tuple(candidates),
-            gates=tuple(results),
+            gates=(*verdict.gates, *data_gates),
             surface=surface,
-            compared_texts=len(compared(self.rows)),
+            compared_texts=len(compared(len(self.texts))),
             seconds=0.0,
+            calibration=verdict.calibration,
+            robustness=verdict.robustness,
+            data=data,
         )
+
+    def _data(self) -> tuple[DataQuality | None, list[GateResult]]:
+        """What the evaluation data is like. Raises `GateFailed` before any engine is made if it is not as the gates want it."""
+        if self.request.gates.evaluation is None:
+            return None, []
+        # The reference has a row per text only where texts are classified, which is where it is looked at.
+        found = quality(self.rows, self.calibration, self.model, self.reference)
+        log.info("examined evaluation data", **found.model_dump(exclude={"classes"}))
+        results = judge(self.request.gates.data, found) if self.request.gates.data else []
+        if not all(result.passed for result in results):
+            raise StepError(
+                "GateFailed",
+                f"the evaluation data is not as the gates want it; {sentence(results)}",
+                field=f"{GATES_FIELD}.data",
+                remedy="look at the rows named and correct or remove them, or loosen the bound",
+            )
+        return found, results
+
+    @cached_property
+    def _pytorch(self) -> TorchModel:
+        model = load_torch(self.places.checkpoint, self.request.task)
+        return model.accelerated() if self.request.hardware.gpu is not None else model
 
     @property
     def _shapes(self) -> Shapes:
@@ -77,12 +117,17 @@ class Measurement:
 
     def _try_all(self) -> list[Trial]:
         shutil.rmtree(self.places.candidates, ignore_errors=True)
-        picked = compared(self.rows)
+        picked = compared(len(self.texts))
         texts = self.texts.take(picked)
-        bench = Bench(self.places.exported, self.places.candidates, self.model, self.request.hardware, texts)
+        calibration = texts if self.calibration is None else self._encoded(self.calibration)
+        bench = Bench(self.places.exported, self.places.candidates, self.model, self.request.hardware, calibration)
         reference = self._reference(picked)
         feeds = timing.full_batch(self.texts, *timing.reference_point(self._shapes))
         return [attempt(recipe, bench, texts, reference, feeds) for recipe in plan(self.request, self.request.hardware)]
+
+    def _encoded(self, rows: Rows) -> Encoded:
+        apart = self.request.task == "feature-extraction"
+        return Encoded.of(self.texts.tokenizer, rows, self.model.max_batch_size, apart=apart)
 
     def _reference(self, picked: npt.NDArray[np.intp]) -> Floats:
         # Token scores have one row per token; they are never thinned, so all of them are meant.
@@ -92,13 +137,10 @@ class Measurement:
         """The candidates with their speed, and PyTorch's speed at the reference point."""
         batch, tokens = timing.reference_point(self._shapes)
         feeds = timing.full_batch(self.texts, batch, tokens)
-        model = load_torch(self.places.checkpoint, self.request.task)
-        if self.request.hardware.gpu is not None:
-            model = model.accelerated()
         runners: dict[str, timing.Runner] = {
             trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None
         }
-        runners[_TORCH] = with_best_threads(model.on, feeds).run
+        runners[_TORCH] = with_best_threads(self._pytorch.on, feeds).run
         many = timing.interleave(runners, feeds, _COMPARE_SPEED)
         single = timing.interleave(runners, timing.full_batch(self.texts, 1, tokens), _COMPARE_SPEED)
         speeds = {name: batch / timing.median(seconds) for name, seconds in many.items()}
@@ -121,44 +163,46 @@ class Measurement:
             agreement=_rounded(found.agreement),
             cosine=_rounded(found.cosine),
             max_difference=_rounded(found.max_difference),
-            passed=gates.parity(self.request.gates.parity, found).passed,
+            passed=parity(self.request.gates.parity, found).passed,
         )
 
-    def _choose(self, candidates: list[Candidate], trials: list[Trial]) -> tuple[Candidate, list[GateResult]]:
+    def _choose(self, candidates: list[Candidate], trials: list[Trial]) -> tuple[Candidate, Verdict]:
         """The best candidate whose gates all hold; candidates that fall are marked in the list."""
-        failed: list[tuple[Candidate, list[GateResult]]] = []
+        judge = Judge(
+            self.request,
+            Examination(self.model, self.rows, self.texts.tokenizer),
+            self.texts,
+            self.reference,
+            lambda: self._pytorch.run,
+        )
+        failed: list[tuple[Candidate, Verdict]] = []
         for best in choose.preferred(candidates):
             index = candidates.index(best)
-            results = self._gates(trials[index])
-            if all(result.passed for result in results):
-                return best, results
-            log.warning("candidate fails a gate", candidate=choose.title(best), failed=gates.sentence(results))
+            trial = trials[index]
+            if trial.engine is None:
+                raise ValueError(trial.recipe.name)
+            verdict = judge.verdict(trial.engine.run, trial.fidelity)
+            if verdict.passed:
+                return best, verdict
+            log.warning("candidate fails a gate", candidate=choose.title(best), failed=sentence(verdict.gates))
             candidates[index] = best.model_copy(update={"passed": False})
-            failed.append((best, results))
+            failed.append((best, verdict))
         raise self._refusal(failed, candidates, trials)
 
-    def _gates(self, trial: Trial) -> list[GateResult]:
-        results = [gates.parity(self.request.gates.parity, trial.fidelity)]
-        evaluation = self.request.gates.evaluation
-        if evaluation is not None and trial.engine is not None:
-            scores = answers(trial.engine.run, self.texts, self.model) if evaluation.metrics else self.reference
-            results += gates.evaluation(evaluation, self.model, self.rows, scores, self.reference)
-        return results
-
     def _refusal(
-        self, failed: list[tuple[Candidate, list[GateResult]]], candidates: list[Candidate], trials: list[Trial]
+        self, failed: list[tuple[Candidate, Verdict]], candidates: list[Candidate], trials: list[Trial]
     ) -> StepError:
         """Why no candidate may serve: the gates of the best one, or what went wrong with all of them."""
         if failed:
-            best, results = failed[0]
-            return _gate_failed(f"{choose.title(best)}: {gates.sentence(results)}")
+            best, verdict = failed[0]
+            return _gate_failed(f"{choose.title(best)}: {sentence(verdict.gates)}")
         measured = [index for index, candidate in enumerate(candidates) if candidate.texts_per_second is not None]
         if not measured:
             errors = "; ".join(f"{choose.title(candidate)}: {candidate.error}" for candidate in candidates)
             return StepError("NoEngine", f"no candidate could be built: {errors}", field="spec.engine")
         closest = max(measured, key=lambda index: candidates[index].cosine or candidates[index].agreement or 0.0)
-        result = gates.parity(self.request.gates.parity, trials[closest].fidelity)
-        return _gate_failed(f"{choose.title(candidates[closest])}, the closest: {gates.sentence([result])}")
+        result = parity(self.request.gates.parity, trials[closest].fidelity)
+        return _gate_failed(f"{choose.title(candidates[closest])}, the closest: {sentence([result])}")
 
     def _surface(self, trial: Trial) -> tuple[Timing, ...]:
         if trial.engine is None:
@@ -170,7 +214,7 @@ class Measurement:
             timings.append(timing.timing(batch, tokens, taken))
         return tuple(timings)
 
-    def _store(self, trial: Trial) -> tuple[str, int]:
+    def _store(self, trial: Trial, temperature: float | None) -> tuple[str, int]:
         if trial.spec is None:
             raise ValueError(trial.recipe.name)
         files = artifact_files(trial.spec)
@@ -188,6 +232,7 @@ class Measurement:
             max_batch_size=self.model.max_batch_size,
             labels=self.model.labels,
             activation=self.model.activation,
+            temperature=temperature,
             pooling=self.model.pooling,
             threads=trial.spec.threads,
             options=dict(trial.spec.options),

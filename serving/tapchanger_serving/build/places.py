@@ -53,6 +53,10 @@ class Places:
         """The fetched evaluation data, if the request names any."""
         return next(iter(sorted(self.work.glob("dataset.*"))), None)
 
+    def calibration_data(self) -> Path | None:
+        """The fetched calibration texts, if the request names any."""
+        return next(iter(sorted(self.work.glob("calibration.*"))), None)
+
     def report(self, name: str) -> Path:
         """The stored report of the build `name`."""
         return self.store / "reports" / f"{name}.json"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tapchanger_serving.build import termination
+from tapchanger_serving.build.gates.results import UNBOUNDED
 from tapchanger_serving.contract.messages import TERMINATION_MESSAGE_LIMIT, BuildReport, Candidate, GateResult
 
-_KEPT_GATES = 12
+_CLASSES = 3
 
 
 def report_text(report: BuildReport) -> str:
-    """The report as JSON of at most 4096 bytes: details go first, then passed slices, then words, then surface points."""
+    """The report as JSON of at most 4096 bytes.
+
+    Diagrams and examples go first, then details, passed slices, words and surface points; last go whole sections.
+    """
     for smaller in _STAGES:
         text = report.dumps()
         if termination.size(text) <= TERMINATION_MESSAGE_LIMIT:
@@ -22,6 +27,30 @@ def report_text(report: BuildReport) -> str:
         msg = f"the report has {termination.size(text)} bytes even at its shortest"
         raise ValueError(msg)
     return text
+
+
+def _no_lists(report: BuildReport) -> BuildReport:
+    """Without the reliability diagram, the examples of the data and of flips, and all but the rarest labels."""
+    calibration, data = report.calibration, report.data
+    if calibration is not None:
+        changed = {
+            name: found.model_copy(update={"bins": ()})
+            for name, found in (("before", calibration.before), ("after", calibration.after))
+            if found is not None
+        }
+        calibration = calibration.model_copy(update=changed)
+    if data is not None:
+        suspicions = ("duplicates", "near_duplicates", "leakage", "label_noise", "personal_rows")
+        found = {name: getattr(data, name) for name in suspicions}
+        data = data.model_copy(
+            update={
+                **{name: value and value.model_copy(update={"examples": ()}) for name, value in found.items()},
+                "personal_data": tuple(kind.model_copy(update={"examples": ()}) for kind in data.personal_data),
+                "classes": data.classes[:_CLASSES],
+            }
+        )
+    flips = tuple(kind.model_copy(update={"examples": ()}) for kind in report.robustness)
+    return report.model_copy(update={"calibration": calibration, "data": data, "robustness": flips})
 
 
 def _short_errors(report: BuildReport) -> BuildReport:
@@ -35,16 +64,21 @@ def _shortened(candidate: Candidate, length: int) -> Candidate:
 
 
 def _no_passed_details(report: BuildReport) -> BuildReport:
-    gates = (gate.model_copy(update={"detail": None}) if gate.passed else gate for gate in report.gates)
+    nothing = {"detail": None, "examples": ()}
+    gates = (gate.model_copy(update=nothing) if gate.passed else gate for gate in report.gates)
     return report.model_copy(update={"gates": tuple(gates)})
 
 
-def _fewer_gates(report: BuildReport) -> BuildReport:
-    """Failed gates and gates on all rows stay; of the slices that passed, those named first."""
-    important = [gate for gate in report.gates if not gate.passed or "[" not in gate.name]
-    slices = [gate for gate in report.gates if gate.passed and "[" in gate.name]
-    kept = (important + slices)[:_KEPT_GATES]
+def _fewer_gates(report: BuildReport, count: int) -> BuildReport:
+    """Failed gates stay, then bounds on all rows, then those on slices, then figures without a bound."""
+    kept = sorted(report.gates, key=_rank)[:count]
     return report.model_copy(update={"gates": tuple(_brief(gate) for gate in kept)})
+
+
+def _rank(gate: GateResult) -> int:
+    if not gate.passed:
+        return 0
+    return (2 if "[" in gate.name else 1) if gate.bound != UNBOUNDED else 3
 
 
 def _brief(gate: GateResult) -> GateResult:
@@ -52,6 +86,7 @@ def _brief(gate: GateResult) -> GateResult:
         update={
             "name": termination.shorten(gate.name, 60),
             "detail": gate.detail and termination.shorten(gate.detail, 80),
+            "examples": gate.examples[:3],
         }
     )
 
@@ -69,10 +104,24 @@ def _corners(report: BuildReport) -> BuildReport:
     return report.model_copy(update={"surface": (*report.surface[:1], *report.surface[-1:]) if report.surface else ()})
 
 
+def _no_intervals(report: BuildReport) -> BuildReport:
+    gates = (gate.model_copy(update={"interval": None, "rows": None}) if gate.passed else gate for gate in report.gates)
+    return report.model_copy(update={"gates": tuple(gates)})
+
+
+def _no_sections(report: BuildReport) -> BuildReport:
+    return report.model_copy(update={"data": None, "robustness": ()})
+
+
 _STAGES: tuple[Callable[[BuildReport], BuildReport], ...] = (
+    _no_lists,
     _short_errors,
     _no_passed_details,
-    _fewer_gates,
+    partial(_fewer_gates, count=12),
     _short_words,
     _corners,
+    _no_sections,
+    _no_intervals,
+    partial(_fewer_gates, count=6),
+    partial(_fewer_gates, count=3),
 )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from tapchanger_serving.build.dataset import MAX_ROWS, Rows, evenly, read_dataset
+from tapchanger_serving.build.dataset import MAX_ROWS, Rows, evenly, read_dataset, read_texts
+from tapchanger_serving.build.failures import CALIBRATION_FIELD
 from tapchanger_serving.engines.text import Tensors, Tokenizer, like_length
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ def load_texts(request: BuildRequest, dataset: Path | None, tokenizer: Tokenizer
     return Rows(texts=(*sentences, *lengthened(sentences, lambda text: _tokens(tokenizer, text), max_tokens)))
 
 
+def load_calibration(request: BuildRequest, data: Path | None) -> Rows | None:
+    """The calibration texts, if the request names any."""
+    if data is None or request.calibration_data is None:
+        return None
+    return read_texts(data, request.calibration_data, MAX_ROWS, CALIBRATION_FIELD)
+
+
 def probe_sentences() -> tuple[str, ...]:
     """The built-in sentences, in the file's order."""
     text = resources.files(__package__).joinpath(_PROBES).read_text(encoding="utf-8")
@@ -58,9 +66,9 @@ def lengthened(sentences: Sequence[str], tokens: Callable[[str], int], max_token
     return texts
 
 
-def compared(rows: Rows) -> npt.NDArray[np.intp]:
-    """Which rows take part in the parity gate: at most :data:`COMPARED`, evenly spread."""
-    return np.array(evenly(len(rows), COMPARED), dtype=np.intp)
+def compared(count: int) -> npt.NDArray[np.intp]:
+    """Which of `count` texts take part in the parity gate: at most :data:`COMPARED`, evenly spread."""
+    return np.array(evenly(count, COMPARED), dtype=np.intp)
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,12 @@ class Encoded:
     chunk: int
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, rows: Rows, max_batch_size: int) -> Encoded:
-        """Tokenizes all rows."""
-        encodings = tokenizer.tokenize(rows.texts, rows.pairs, offsets=False)
+    def of(cls, tokenizer: Tokenizer, rows: Rows, max_batch_size: int, *, apart: bool = False) -> Encoded:
+        """Tokenizes all rows. `apart` makes a text of its own of each pair, after all first texts, as embeddings need it."""
+        if apart:
+            encodings = tokenizer.tokenize((*rows.texts, *(rows.pairs or ())), offsets=False)
+        else:
+            encodings = tokenizer.tokenize(rows.texts, rows.pairs, offsets=False)
         return cls(tokenizer, tuple(encodings), min(_CHUNK, max_batch_size))
 
     def take(self, rows: npt.NDArray[np.intp]) -> Encoded:

@@ -62,7 +62,7 @@ def _tried(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, feed
         recipe,
         opened.spec,
         opened.engine,
-        compare(answers(opened.run, texts, bench.model), reference, bench.model.task),
+        compare(answers(opened.run, texts, bench.model), reference, bench.model),
         engine_memory_mib(opened.spec, batch, tokens),
     )
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tapchanger_serving.contract.messages import Hardware, Message, Task
+from pydantic import Field
+
+from tapchanger_serving.contract.base import Message
+from tapchanger_serving.contract.messages import Hardware, Task
 
 MANIFEST = "artifact.json"
+
+PoolingMode = Literal["mean", "cls", "max"]
 
 
 class ArtifactFile(Message):
@@ -20,7 +25,7 @@ class ArtifactFile(Message):
 class Pooling(Message):
     """How token states become one embedding."""
 
-    mode: Literal["mean", "cls", "max"] = "mean"
+    mode: PoolingMode = "mean"
     normalize: bool = False
 
 
@@ -29,7 +34,8 @@ class Artifact(Message):
 
     `engine` is the engine's file (`model.onnx`, `model.xml` or `model.plan`); `inputs` are the tensor names that it takes,
     all INT64 `[batch, tokens]`; `output` is `logits` or `hidden`. `dimensions` is the last axis of the output.
-    `activation` says how logits become scores (softmax, or sigmoid for one logit and multi-label heads).
+    `activation` says how logits become scores (softmax, or sigmoid for one logit and multi-label heads). `temperature`
+    divides the logits before that, so that scores are calibrated; the raw engine's output is not divided.
     """
 
     format: Literal[1] = 1
@@ -44,6 +50,7 @@ class Artifact(Message):
     max_batch_size: int
     labels: tuple[str, ...] = ()
     activation: Literal["softmax", "sigmoid"] = "softmax"
+    temperature: float | None = Field(default=None, gt=0)
     pooling: Pooling | None = None
     threads: int = 0
     options: dict[str, str] = {}

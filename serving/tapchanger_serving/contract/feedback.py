@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import Field
 
-from tapchanger_serving.contract.messages import Message
+from tapchanger_serving.contract.base import Message
 
 MOST: Final = 1000
 """Largest number of scores in one request."""

@@ -6,24 +6,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
+
+from tapchanger_serving.contract.base import Message
+from tapchanger_serving.contract.evidence import Calibration, DataQuality, Flips, Interval
+from tapchanger_serving.contract.gates import Gates, TextSource
 
 Task = Literal["text-classification", "token-classification", "feature-extraction", "text-generation"]
 Runtime = Literal["auto", "tensorrt", "onnxruntime", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8", "fp8"]
 
 TERMINATION_MESSAGE_LIMIT = 4096
-
-
-class Message(BaseModel):
-    """Base of all messages: frozen, camelCase on the wire, unknown fields refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-    def dumps(self) -> str:
-        """Compact JSON with camelCase keys; fields that are unset or None are left out."""
-        return self.model_dump_json(by_alias=True, exclude_none=True)
 
 
 class Gpu(Message):
@@ -80,53 +73,12 @@ class Shapes(Message):
     max_tokens: int = Field(default=256, ge=8, le=32768)
 
 
-class ParityGate(Message):
-    """How closely the engine must answer like the PyTorch original.
-
-    `min_agreement`: share of equal labels (classification tasks). `min_cosine`: smallest mean cosine similarity of
-    embeddings (feature extraction).
-    """
-
-    min_agreement: float = Field(default=0.995, ge=0, le=1)
-    min_cosine: float = Field(default=0.999, ge=0, le=1)
-
-
-class DatasetSource(Message):
-    """Labelled text: a CSV, JSON Lines or Parquet file at `uri`, with the columns named here."""
-
-    uri: str
-    text: str = "text"
-    text_pair: str | None = None
-    label: str = "label"
-    slices: tuple[str, ...] = ()
-
-
-class MetricGate(Message):
-    """A bound on one metric of the evaluation data; `slice` "*" means every slice of enough size."""
-
-    name: Literal["accuracy", "f1", "ece"]
-    min: float | None = None
-    max: float | None = None
-    max_drop: float | None = None
-    slice: str | None = None
-
-
-class EvaluationGate(Message):
-    """Evaluation data and the bounds that must hold on it."""
-
-    dataset: DatasetSource
-    metrics: tuple[MetricGate, ...] = ()
-
-
-class Gates(Message):
-    """Everything that an engine must show before it may serve."""
-
-    parity: ParityGate = ParityGate()
-    evaluation: EvaluationGate | None = None
-
-
 class BuildRequest(Message):
-    """What the steps fetch, export and measure are asked to do."""
+    """What the steps fetch, export and measure are asked to do.
+
+    `calibration_data` are the texts on which int8 engines find their ranges; without it, the comparison texts are.
+    `temperature_scaling` fits a temperature on one half of the evaluation data, and the engine's scores follow it.
+    """
 
     name: str
     uri: str
@@ -136,6 +88,8 @@ class BuildRequest(Message):
     precision: Precision = "auto"
     shapes: Shapes = Shapes()
     gates: Gates = Gates()
+    calibration_data: TextSource | None = None
+    temperature_scaling: bool | None = None
     hardware: Hardware
 
 
@@ -170,12 +124,18 @@ class Candidate(Message):
 
 
 class GateResult(Message):
-    """One gate's figure against its bound. `value` None means that it could not be evaluated, which fails."""
+    """One gate's figure against its bound. `value` None means that it could not be evaluated, which fails.
+
+    `rows` is how many rows, texts or tokens the figure is about; `examples` are some data rows, from 1, that speak against it.
+    """
 
     name: str
     value: float | None = None
+    interval: Interval | None = None
     bound: str
     passed: bool
+    rows: int | None = None
+    examples: tuple[int, ...] = ()
     detail: str | None = None
 
 
@@ -198,3 +158,6 @@ class BuildReport(Message):
     surface: tuple[Timing, ...]
     compared_texts: int
     seconds: float
+    calibration: Calibration | None = None
+    robustness: tuple[Flips, ...] = ()
+    data: DataQuality | None = None

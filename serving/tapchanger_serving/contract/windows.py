@@ -6,7 +6,7 @@ Query: `namespace`, `deployment` (both required), `since` and `until` (Unix seco
 
 from __future__ import annotations
 
-from tapchanger_serving.contract.messages import Message
+from tapchanger_serving.contract.base import Message
 
 
 class LatencyCount(Message):

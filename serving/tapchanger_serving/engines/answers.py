@@ -73,11 +73,19 @@ class TextModel:
         self._engine.close()
 
     def _classify(self, encodings: Sequence[Encoding]) -> Answers:
+        activation, temperature = self._artifact.activation, self._artifact.temperature
         scores = np.empty((len(encodings), max(len(self._labels), 1)), dtype=np.float32)
+        best = np.empty(len(encodings), dtype=np.intp)
         for rows in self._chunks(encodings):
             logits = self._run(encodings, rows)
-            scores[rows] = postprocess.classify(logits, self._artifact.activation, len(self._labels))
-        best = scores.argmax(axis=-1)
+            plain = postprocess.classify(logits, activation, len(self._labels))
+            # The label is decided without the temperature, so that rounding can't make a tie that changes it.
+            best[rows] = plain.argmax(axis=-1)
+            scores[rows] = (
+                plain
+                if temperature is None
+                else postprocess.classify(logits, activation, len(self._labels), temperature)
+            )
         return {
             names.LABEL: self._labels[best][:, None],
             names.SCORE: np.take_along_axis(scores, best[:, None], axis=-1),

@@ -29,12 +29,17 @@ def sigmoid(logits: Floats) -> Floats:
     return scores
 
 
-def classify(logits: Floats, activation: Literal["softmax", "sigmoid"], labels: int) -> Floats:
+def classify(
+    logits: Floats, activation: Literal["softmax", "sigmoid"], labels: int, temperature: float | None = None
+) -> Floats:
     """Scores `[batch, labels]` from logits `[batch, dimensions]`.
 
-    One logit for two labels is the chance of the second, so that the first gets what is left.
+    One logit for two labels is the chance of the second, so that the first gets what is left. `temperature` divides the
+    logits (Guo et al. 2017, On Calibration of Modern Neural Networks, eq. 9).
     """
     logits = np.asarray(logits, dtype=np.float32)
+    if temperature is not None:
+        logits = logits / np.float32(temperature)
     scores = softmax(logits) if activation == "softmax" else sigmoid(logits)
     if activation == "sigmoid" and labels == 2 and logits.shape[-1] == 1:
         scores = np.concatenate([np.float32(1) - scores, scores], axis=-1)

@@ -6,7 +6,6 @@ import csv
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ from tapchanger_serving.contract.artifact import MANIFEST, Artifact
 from tapchanger_serving.contract.messages import Gpu, Shapes
 from tapchanger_serving.contract.names import EMBEDDING, ENTITIES, SCORES
 from tapchanger_serving.engines.answers import TextModel
-from tests.support.small_builds import SENTENCES, Build, small_bert
+from tests.support.small_builds import TEXTS, Build, reference, small_bert, write_csv
 
-TEXTS = [*SENTENCES, "tea", "the train and the rain and the tea " * 20]
 SHAPES = {"maxBatchSize": 8, "maxTokens": 32}
 
 
@@ -30,13 +28,6 @@ def served(build: Build, digest: str) -> tuple[Artifact, dict[str, Any]]:
     artifact = Artifact.model_validate_json((folder / MANIFEST).read_text())
     model = TextModel.open(artifact, folder)
     return artifact, dict(model.answer(TEXTS, model.tokenize(TEXTS)))
-
-
-def reference(folder: Path, auto: type[Any], max_tokens: int) -> tuple[Any, Any]:
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]")
-    inputs = tokenizer(TEXTS, truncation=True, max_length=max_tokens, padding=True, return_tensors="pt")
-    with torch.inference_mode():
-        return auto.from_pretrained(folder).eval()(**inputs), inputs
 
 
 def test_a_classifier_is_built_judged_and_answers_like_pytorch(build: Build) -> None:
@@ -110,10 +101,21 @@ def test_a_token_classifier_is_built(build: Build) -> None:
         build.places.claims / "models/tokens", transformers.BertForTokenClassification,
         id2label={0: "O", 1: "B-PLACE", 2: "I-PLACE"}, num_labels=3,
     )  # fmt: skip
+    write_csv(
+        build.places.claims / "models/data.csv", ["text", "label"], [["tea friday rain", "O B-PLACE I-PLACE"]] * 3
+    )
+    dataset = {"uri": "pvc://models/data.csv"}
+    gates = {"evaluation": {"dataset": dataset, "metrics": [{"name": "entity_f1", "min": 0}]}}
     request = build.request(
-        "pvc://models/tokens", "token-classification", runtime="onnxruntime", precision="fp32", shapes=SHAPES
+        "pvc://models/tokens",
+        "token-classification",
+        runtime="onnxruntime",
+        precision="fp32",
+        shapes=SHAPES,
+        gates=gates,
     )
     report = build.run(request)
+    assert [gate.name for gate in report.gates] == ["parity agreement", "entity_f1"]
     assert [(c.runtime, c.agreement) for c in report.candidates] == [("onnxruntime", 1.0)]
     _, answers = served(build, report.artifact)
     entities = [json.loads(row[0]) for row in answers[ENTITIES]]
@@ -133,7 +135,7 @@ def test_a_gate_that_no_engine_can_meet_ends_the_build_with_its_figure(build: Bu
     assert [build.step(step, request=request).returncode for step in ("fetch", "export", "measure")] == [0, 0, 42]
     failure = build.failure()
     assert failure.reason == "GateFailed"
-    assert "accuracy is 0.5, wanted ≥ 0.9" in failure.message
+    assert "accuracy is 0.5 [0.352, 0.648], wanted ≥ 0.9 (40 rows" in failure.message
     assert failure.field == "spec.engine.gates"
     assert not (build.places.store / "reports").exists()
 

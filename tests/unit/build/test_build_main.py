@@ -18,12 +18,10 @@ from tapchanger_serving.build.failures import StepError, WrongNodeError
 from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.artifact import Artifact
+from tapchanger_serving.contract.gates import DatasetSource, EvaluationGate, Gates
 from tapchanger_serving.contract.messages import (
     BuildReport,
     BuildRequest,
-    DatasetSource,
-    EvaluationGate,
-    Gates,
     Hardware,
     Inspection,
     StepFailure,

@@ -7,6 +7,18 @@ from hypothesis import strategies as st
 
 from tapchanger_serving.build import termination
 from tapchanger_serving.build.report import report_text
+from tapchanger_serving.contract.evidence import (
+    Calibration,
+    ClassShare,
+    DataQuality,
+    Flips,
+    Interval,
+    PersonalData,
+    Reliability,
+    ReliabilityBin,
+    Suspicion,
+)
+from tapchanger_serving.contract.gates import PERTURBATIONS
 from tapchanger_serving.contract.messages import (
     BuildReport,
     Candidate,
@@ -67,6 +79,46 @@ def test_long_errors_are_shortened_before_figures_are_lost() -> None:
     assert kept.candidates[:4] == CANDIDATES
     assert kept.surface == SURFACE
     assert len(kept.candidates[-1].error or "") == 120
+
+
+def full_report() -> BuildReport:
+    bins = tuple(ReliabilityBin(count=100, confidence=0.512345, accuracy=0.498765) for _ in range(15))
+    found = Reliability(ece=0.012345, brier=0.123456, bins=bins)
+    some = Suspicion(share=0.012345, count=50, examples=tuple(range(1000, 1010)))
+    data = DataQuality(
+        rows=5000, duplicates=some, near_duplicates=some, leakage=some, label_noise=some, personal_rows=some,
+        personal_data=tuple(PersonalData(kind=kind, count=3, examples=some.examples) for kind in ("email", "phone")),
+        classes=tuple(ClassShare(label=f"a label {index}", count=10, share=0.02) for index in range(50)),
+    )  # fmt: skip
+    interval = Interval(low=0.876543, high=0.912345, method="bootstrap")
+    gates = tuple(
+        GateResult(name=f"accuracy[source={index}]", value=0.9, bound="≥ 0.8", passed=True, rows=5000, interval=interval,
+                   examples=(1, 2, 3, 4, 5))
+        for index in range(12)
+    )  # fmt: skip
+    return report(gates).model_copy(
+        update={
+            "calibration": Calibration(rows=2500, before=found, temperature=1.2345, after=found),
+            "robustness": tuple(
+                Flips(kind=kind, texts=200, engine=0.05, reference=0.04, examples=(1, 2, 3)) for kind in PERTURBATIONS
+            ),
+            "data": data,
+        }
+    )
+
+
+def test_of_a_full_report_diagrams_and_examples_go_first_and_figures_stay() -> None:
+    kept = BuildReport.model_validate_json(report_text(full_report()))
+    assert kept.calibration is not None
+    assert kept.calibration.after is not None
+    assert (kept.calibration.temperature, kept.calibration.after.ece, kept.calibration.after.bins) == (
+        1.2345,
+        0.012345,
+        (),
+    )
+    assert kept.candidates == CANDIDATES
+    assert len(kept.gates) == 12
+    assert all(gate.interval for gate in kept.gates)
 
 
 @settings(max_examples=50, deadline=None)

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from tapchanger_serving.build.dataset import Rows, evenly, read_dataset, suffix_of
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.build.textset import COMPARED, Encoded, compared, lengthened, load_texts, probe_sentences
-from tapchanger_serving.contract.messages import (
-    BuildRequest,
-    DatasetSource,
-    EvaluationGate,
-    Gates,
-    Hardware,
-    Task,
-)
+from tapchanger_serving.contract.gates import DatasetSource, EvaluationGate, Gates
+from tapchanger_serving.contract.messages import BuildRequest, Hardware, Task
 from tapchanger_serving.engines.text import Tokenizer
 
 SOURCE = DatasetSource(uri="pvc://d/x.csv", text="body", label="kind", slices=("lang",))
@@ -136,7 +130,7 @@ def test_probes_stand_in_where_there_is_no_data(tokenizer_file: Path) -> None:
     tokenizer = Tokenizer(tokenizer_file, ("input_ids",), 64)
     rows = load_texts(request("feature-extraction", None), None, tokenizer, 64)
     assert len(rows) > len(probe_sentences())
-    assert len(compared(rows)) == len(rows)
+    assert len(compared(len(rows))) == len(rows)
     lengths = Encoded.of(tokenizer, rows, 8).lengths()
     assert lengths.max() == 64
     assert lengths.min() <= 4
@@ -149,7 +143,7 @@ def test_only_classifiers_evaluate_more_rows_than_they_compare(
     (tmp_path / "x.csv").write_text("body,kind,lang\n" + "good tea,1,en\n" * 1500)
     rows = load_texts(request(task, SOURCE), tmp_path / "x.csv", Tokenizer(tokenizer_file, ("input_ids",), 64), 64)
     assert len(rows) == count
-    assert len(compared(rows)) == COMPARED
+    assert len(compared(len(rows))) == COMPARED
 
 
 def test_batches_hold_every_row_once_with_little_padding(tokenizer_file: Path) -> None:

@@ -42,6 +42,28 @@ def test_batches_are_of_like_length_and_no_larger_than_the_engine_takes(tokenize
     assert engine.batches == [(2, 6), (2, 3)]
 
 
+class UnsureEngine:
+    """Logits that a large temperature rounds to a tie."""
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.tile(np.array([[1.0, 1.0000001]], dtype=np.float32), (len(feeds["input_ids"]), 1))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_a_temperature_changes_the_scores_and_no_label(tokenizer_file: Path) -> None:
+    texts = ["a", "a b c d", "b"]
+    plain, scaled = (model(tokenizer_file, SumEngine(), temperature=value) for value in (None, 2.0))
+    before, after = (one.answer(texts, one.tokenize(texts)) for one in (plain, scaled))
+    assert (before["label"] == after["label"]).all()
+    # Of two labels, the logarithm of the scores' ratio is the difference of the logits.
+    odds = [np.log(answer["scores"][:, 0] / answer["scores"][:, 1]) for answer in (before, after)]
+    np.testing.assert_allclose(odds[1], odds[0] / 2, rtol=1e-4, atol=1e-5)
+    unsure = model(tokenizer_file, UnsureEngine(), temperature=20.0)
+    assert unsure.answer(["a"], unsure.tokenize(["a"]))["label"].tolist() == [[b"odd"]]
+
+
 class HiddenEngine:
     """Token states `[id, 1]`, so that pooling can be followed by hand."""
 

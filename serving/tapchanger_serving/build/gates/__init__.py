@@ -1,0 +1,1 @@
+"""Gates: each bound of the request against the figure found, with its interval and evidence."""

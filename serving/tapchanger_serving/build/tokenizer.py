@@ -1,0 +1,101 @@
+"""The checkpoint's tokenizer as `tokenizer.json`, and whether it is the one that the checkpoint means."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as RustTokenizer
+
+from tapchanger_serving.build import log
+from tapchanger_serving.build.checkpoint import Checkpoint
+from tapchanger_serving.build.dataset import Rows, evenly
+from tapchanger_serving.build.failures import MODEL_FIELD, StepError
+from tapchanger_serving.build.weights import incomplete
+from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
+
+_COMPARED = 200
+_SHOWN = 8
+
+
+def place_tokenizer(checkpoint: Checkpoint, target: Path) -> None:
+    """Copies tokenizer.json, or makes it from the older vocabulary files."""
+    if (checkpoint.folder / TOKENIZER_FILE).is_file():
+        shutil.copyfile(checkpoint.folder / TOKENIZER_FILE, target / TOKENIZER_FILE)
+        return
+    tokenizer = _of_transformers(checkpoint.folder)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise incomplete(f"{type(tokenizer).__name__} has no fast form, so no {TOKENIZER_FILE} can be made from it")
+    backend.save(str(target / TOKENIZER_FILE))
+    log.info("made the tokenizer from older files", kind=type(tokenizer).__name__)
+
+
+def require_same_tokens(checkpoint: Checkpoint, tokenizer: Tokenizer, rows: Rows, max_tokens: int) -> None:
+    """Compares the tokenizer that will serve with the one that transformers makes of the checkpoint, and its vocabulary files.
+
+    Raises `TokenizerMismatch` with the first text or word on which they differ.
+    """
+    served = (
+        RustTokenizer.from_file(str(checkpoint.folder / TOKENIZER_FILE)) if _has(checkpoint, TOKENIZER_FILE) else None
+    )
+    if served is not None:
+        _require_same_words(served.get_vocab(), _listed(checkpoint))
+    try:
+        original = _of_transformers(checkpoint.folder)
+    except (ValueError, KeyError, ImportError, OSError) as error:
+        # What transformers can't load, it can't read otherwise either.
+        log.warning("transformers has no tokenizer of its own to compare with", error=str(error).splitlines()[0])
+        return
+    for index in evenly(len(rows), _COMPARED):
+        text, pair = rows.texts[index], rows.pairs[index] if rows.pairs else None
+        [found] = tokenizer.tokenize([text], [pair] if pair is not None else None, offsets=False)
+        wanted = original(text, pair, truncation=True, max_length=max_tokens)["input_ids"]
+        if list(found.ids) != list(wanted):
+            at = next((at for at, ids in enumerate(zip(found.ids, wanted, strict=False)) if ids[0] != ids[1]), -1)
+            raise _mismatch(
+                f"text {rows.numbered()[index]} becomes other tokens than with transformers' {type(original).__name__}: "
+                f"from token {max(at, 0)} on {found.ids[max(at, 0) :][:_SHOWN]}, not {list(wanted)[max(at, 0) :][:_SHOWN]}"
+            )
+
+
+def _require_same_words(served: Mapping[str, int], listed: tuple[str, Mapping[str, int]] | None) -> None:
+    if listed is None:
+        return
+    name, words = listed
+    for word, number in words.items():
+        if served.get(word, number) != number:
+            raise _mismatch(f"{word!r} is token {served[word]} in {TOKENIZER_FILE} and {number} in {name}")
+
+
+def _listed(checkpoint: Checkpoint) -> tuple[str, Mapping[str, int]] | None:
+    """The words of the checkpoint's older vocabulary file, if it has one beside tokenizer.json."""
+    if _has(checkpoint, "vocab.txt"):
+        lines = (checkpoint.folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+        return "vocab.txt", {line.rstrip("\r"): number for number, line in enumerate(lines) if line}
+    if _has(checkpoint, "vocab.json"):
+        content = json.loads((checkpoint.folder / "vocab.json").read_text(encoding="utf-8"))
+        return "vocab.json", {str(word): int(number) for word, number in content.items()}
+    return None
+
+
+def _has(checkpoint: Checkpoint, name: str) -> bool:
+    return (checkpoint.folder / name).is_file()
+
+
+def _of_transformers(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _mismatch(message: str) -> StepError:
+    return StepError(
+        "TokenizerMismatch",
+        message,
+        field=MODEL_FIELD,
+        remedy="save model and tokenizer together: AutoTokenizer.from_pretrained(…).save_pretrained(FOLDER)",
+    )
