@@ -34,7 +34,9 @@ class Made:
 
 
 def ensure(home: Path, report: Report, lock: Path = lockfile.LOCK, only: str | None = None) -> None:
-    """Downloads or builds what of `lock`, or of its one tool `only`, is missing, altered or of another version; returns when all are proven.
+    """Downloads or builds what is missing, altered or of another version; returns when all are proven.
+
+    These are the tools of the file `lock`, or the one of them that is named `only`.
 
     Raises:
         ClusterError: a program can neither be downloaded nor built.
