@@ -52,6 +52,8 @@ def inspection_key(spec: TransformerDeploymentSpec) -> str:
         "dataset": spec.engine.gates.evaluation.dataset.uri if spec.engine.gates.evaluation else None,
         "placement": placement(spec.serving.template),
     }
+    if spec.model.credentials:
+        question["credentials"] = spec.model.credentials.secret_name
     return content_hash(question, 10)
 
 
@@ -66,7 +68,12 @@ def claims(spec: TransformerDeploymentSpec | EngineBuildSpec) -> tuple[str, ...]
 def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builder: str) -> EngineBuildSpec:
     """The build that `spec` asks for, given what the inspection found. `builder` is the builder image."""
     return EngineBuildSpec(
-        model=BuildSource(uri=spec.model.uri, digest=inspection.digest, task=spec.model.task),
+        model=BuildSource(
+            uri=spec.model.uri,
+            digest=inspection.digest,
+            task=spec.model.task,
+            credentials=spec.model.credentials,
+        ),
         runtime=spec.engine.runtime,
         precision=spec.engine.precision,
         shapes=spec.engine.shapes,
@@ -78,11 +85,13 @@ def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builde
 
 
 def build_name(build: EngineBuildSpec) -> str:
-    """`eb-` and twelve hexadecimal digits of the content's hash; address and placement are not part of it.
+    """`eb-` and twelve hexadecimal digits of the content's hash; address, credentials and placement are not part of it.
 
     Unset fields are left out, so that a field that a later release adds renames nothing.
     """
-    identity = build.model_dump(mode="json", exclude={"placement": True, "model": {"uri"}}, exclude_none=True)
+    identity = build.model_dump(
+        mode="json", exclude={"placement": True, "model": {"uri", "credentials"}}, exclude_none=True
+    )
     return f"eb-{content_hash(identity, 12)}"
 
 
