@@ -9,7 +9,7 @@ from collections.abc import Mapping
 _HIDDEN = "***"
 _SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|KEY|CONNECTION_STRING)$")
 _SHORTEST = 6
-_IN_ADDRESS = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@\"':]*:[^/\s@\"']+@")
+_IN_ADDRESS = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@\"':]*:[^/\s@\"']+(?=@)")
 _IN_QUERY = re.compile(
     r"(?i)([?&](?:[\w.-]*(?:sig|signature|token|credential|secret|password|policy|accesskeyid|api[-_]?key|auth))=)[^&\s\"'<>\\]+"
 )
