@@ -198,10 +198,11 @@ def secret(tmp_path: Path, config: Any) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        ((tarfile.TarInfo("../escape.json"), b"{}"), "DownloadFailed"),
-        ((tarfile.TarInfo("/etc/escape.json"), b"{}"), "DownloadFailed"),
+        ((tarfile.TarInfo("../escape.json"), b"{}"), "ArchiveInvalid"),
+        ((tarfile.TarInfo("/etc/escape.json"), b"{}"), "ArchiveInvalid"),
+        ((tarfile.TarInfo(".wh..."), b""), "ArchiveInvalid"),
     ],
-    ids=["climbs", "absolute"],
+    ids=["climbs", "absolute", "deletes"],
 )
 def test_a_layer_that_leads_out_of_its_folder_is_refused(
     build: Build, registry: Server, model: Path, extra: tuple[tarfile.TarInfo, bytes], reason: str

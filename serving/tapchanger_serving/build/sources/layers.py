@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +20,12 @@ _NAMES = ("org.cncf.model.filepath", "org.cnai.model.filepath", _TITLE)
 _UNPACK = "io.deis.oras.content.unpack"
 _ARCHIVE = re.compile(r"[.+/-]tar(?:[.+](?:gzip|zstd))?$")
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_COLLISIONS = (FileExistsError, IsADirectoryError, NotADirectoryError)
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+
+
+class ArchiveError(RegistryError):
+    """A layer that is damaged, hostile or packed in an unknown way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +65,25 @@ def _layer(entry: Mapping[str, Any]) -> Layer | None:
 def unpack(archive: Path, target: Path, wanted: Callable[[str], bool], budget: Budget) -> None:
     """Adds the regular files of an image's layer whose path is `wanted` to `target`, and takes away what it deletes.
 
-    Links and devices are passed over: a base image is full of them, and a checkpoint needs none. Raises tarfile.TarError,
-    OSError or EOFError for an archive that is damaged, RegistryError for one that is packed in an unknown way.
+    Links and devices are passed over: a base image is full of them, and a checkpoint needs none. Raises ArchiveError.
     """
+    try:
+        _unpack(archive, target, wanted, budget)
+    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, *_COLLISIONS) as error:
+        raise ArchiveError(f"a layer can't be unpacked: {error}") from error
+
+
+def _unpack(archive: Path, target: Path, wanted: Callable[[str], bool], budget: Budget) -> None:
     with archive.open("rb") as stream:
         packed_with_zstd = stream.read(4) == _ZSTD
     if packed_with_zstd:
-        raise RegistryError("the layer is packed with zstd, which this release can't unpack; push it with gzip")
+        raise ArchiveError("the layer is packed with zstd, which this release can't unpack; push it with gzip")
     with tarfile.open(archive) as tar:
         for count, member in enumerate(tar, start=1):
             budget.listed(count)
             path = PurePosixPath(member.name.removeprefix("./"))
             if path.is_absolute() or ".." in path.parts:
-                raise RegistryError(f"the layer holds {member.name!r}, which leads out of the folder")
+                raise ArchiveError(f"the layer holds {member.name!r}, which leads out of the folder")
             if path.name.startswith(_WHITEOUT):
                 _take_away(path, target)
             elif member.isfile() and wanted(str(path)):
@@ -88,7 +101,10 @@ def _take_away(path: PurePosixPath, target: Path) -> None:
     if path.name == _OPAQUE:
         shutil.rmtree(target / path.parent, ignore_errors=True)
         return
-    gone = target / path.parent / path.name.removeprefix(_WHITEOUT)
+    name = path.name.removeprefix(_WHITEOUT)
+    if name in ("", ".", ".."):
+        raise ArchiveError(f"the layer deletes {str(path)!r}, which leads out of the folder")
+    gone = target / path.parent / name
     if gone.is_dir():
         shutil.rmtree(gone)
     else:

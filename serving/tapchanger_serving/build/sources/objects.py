@@ -7,15 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tapchanger_serving.build.failures import StepError, TransientStepError
 from tapchanger_serving.build.sources.http import passing
 from tapchanger_serving.build.sources.limits import Budget, Patience
 from tapchanger_serving.build.sources.needed import fetch_needed, needed
-
-if TYPE_CHECKING:
-    from tapchanger_serving.build.sources.stores import Store
+from tapchanger_serving.build.sources.stores import Store, open_store, status_of
 
 T = TypeVar("T")
 
@@ -101,8 +99,6 @@ class _Transfer:
 
     @classmethod
     def open(cls, source: ObjectSource) -> _Transfer:
-        from tapchanger_serving.build.sources.stores import open_store
-
         budget = Budget(source.uri, source.field)
         try:
             store = open_store(source.scheme)
@@ -186,7 +182,7 @@ class _Transfer:
 
     def _trouble(self, error: BaseException) -> None:
         """Waits for the next attempt. Raises StepError for what would only fail again."""
-        said, status, name = _said(error), status_of_error(error), _NAMES[self.source.scheme]
+        said, status, name = _said(error), status_of(error), _NAMES[self.source.scheme]
         if status in _DENIED or type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
             raise _denied(self.source, said) from error
         if status == 404:
@@ -198,13 +194,6 @@ class _Transfer:
             remedy = f"check the {name}, its region and the endpoint"
             raise self.source.failure("DownloadFailed", f"{said} (HTTP {status})", remedy) from error
         self.patience.failed(said)
-
-
-def status_of_error(error: BaseException) -> int | None:
-    """See :func:`tapchanger_serving.build.sources.stores.status_of`; imported late, as the clients are."""
-    from tapchanger_serving.build.sources.stores import status_of
-
-    return status_of(error)
 
 
 def _denied(source: ObjectSource, said: str) -> StepError:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import tarfile
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +16,7 @@ from tapchanger_serving.build.checkpoint import DESCRIPTIONS
 from tapchanger_serving.build.dataset import SUFFIXES
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.build.sources.http import RefusedError
-from tapchanger_serving.build.sources.layers import Layer, layers_of, unpack
+from tapchanger_serving.build.sources.layers import ArchiveError, Layer, layers_of, unpack
 from tapchanger_serving.build.sources.limits import Budget, Patience
 from tapchanger_serving.build.sources.needed import fetch_needed
 from tapchanger_serving.build.sources.registry import (
@@ -114,8 +112,8 @@ class OciSource:
                 return action(registry)
         except RefusedError as error:
             self._refused(error)
-        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-            raise self._failure("ArchiveInvalid", f"a layer can't be unpacked: {error}", "push it again") from error
+        except ArchiveError as error:
+            raise self._failure("ArchiveInvalid", str(error), "pack it again and push it") from error
         except (RegistryError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._failure("DownloadFailed", str(error), "check the registry and the artifact") from error
 
