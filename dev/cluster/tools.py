@@ -33,8 +33,10 @@ class Made:
     source: str
 
 
-def ensure(home: Path, report: Report) -> None:
+def ensure(home: Path, report: Report, lock: Path = lockfile.LOCK, only: str | None = None) -> None:
     """Downloads or builds what is missing, altered or of another version; returns when all are proven.
+
+    These are the tools of the file `lock`, or the one of them that is named `only`.
 
     Raises:
         ClusterError: a program can neither be downloaded nor built.
@@ -43,7 +45,7 @@ def ensure(home: Path, report: Report) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for partial in folder.glob(".partial-*"):
         shutil.rmtree(partial, ignore_errors=True)
-    tools = lockfile.load(platform=this_platform())
+    tools = tuple(tool for tool in lockfile.load(lock, platform=this_platform()) if only in (None, tool.name))
     made = read_made(folder)
     missing = tuple(tool for tool in tools if not is_proven(tool, folder, made))
     if not missing:

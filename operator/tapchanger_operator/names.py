@@ -46,6 +46,11 @@ def inspection(deployment: str, key: str) -> str:
     return f"{deployment}-inspect-{key[:8]}"
 
 
+def poll(deployment: str, key: str) -> str:
+    """The Job that asks a model's address for new content."""
+    return f"{deployment}-poll-{key[:8]}"
+
+
 def server(deployment: str, revision: str) -> str:
     """The Deployment, Service and ControllerRevision of one revision."""
     return f"{deployment}-{revision}"

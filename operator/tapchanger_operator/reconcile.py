@@ -32,6 +32,7 @@ from tapchanger_operator.resolve.variants import understand_all
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import JobState, Snapshot, Trouble
 from tapchanger_operator.status import builds as build_status
+from tapchanger_operator.status import polls
 from tapchanger_operator.status.compose import compose, refused_spec
 from tapchanger_operator.status.situation import Situation
 from tapchanger_operator.telemetry import EVENTS
@@ -78,7 +79,11 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
     status = compose(Situation(snapshot, resolution, outcome.state, analysis, refused))
     if _differs(status, snapshot.status):
         tools.kube.apply_status(ref, status.wire())
-    changes = (*outcome.changes, *_problem_changes(snapshot.status, status))
+    changes = (
+        *outcome.changes,
+        *_problem_changes(snapshot.status, status),
+        *polls.changes(snapshot.status.model, status.model),
+    )
     _tell(tools, snapshot.owner, changes, snapshot.now)
     return _next_pass(snapshot, outcome.state, resolution, refused, status)
 

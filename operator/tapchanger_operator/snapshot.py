@@ -134,4 +134,5 @@ class Snapshot:
     mirror_windows: Windows | Silence | None = None
     steering: Steering = field(default_factory=Steering)
     variants: Mapping[str, VariantSeen] = field(default_factory=dict)
+    poll: JobState | None = None
     experiment_windows: Windows | Silence | None = None

@@ -16,7 +16,7 @@ from tapchanger_operator.errors import OperatorError
 from tapchanger_operator.names import Ref
 from tapchanger_operator.reconcile import Tools, reconcile_build, reconcile_deployment
 from tapchanger_operator.snapshot import Silence
-from tapchanger_serving.contract.messages import StepFailure
+from tapchanger_serving.contract.messages import Hardware, StepFailure
 from tapchanger_serving.contract.windows import (
     Exemplar,
     LatencyCount,
@@ -27,7 +27,7 @@ from tapchanger_serving.contract.windows import (
     Windows,
 )
 from tests.support.fake_kube import FakeKube, Killed, Object
-from tests.support.samples import MODEL, SETTINGS, inspection, report
+from tests.support.samples import HARDWARE, MODEL, SETTINGS, inspection, report
 
 START = 1_700_000_000.0
 NAMESPACE = "team-a"
@@ -78,6 +78,8 @@ class World:
     rate: float = 40.0
     kube: FakeKube = field(init=False)
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    hardware: Hardware = HARDWARE
     failures: dict[str, StepFailure] = field(default_factory=dict)
     build_failures: dict[str, StepFailure] = field(default_factory=dict)
     observer_silent: bool = False
@@ -212,7 +214,8 @@ class World:
         if labels[names.LABEL_COMPONENT] == names.COMPONENT_INSPECT:
             uri = container["args"][container["args"].index("--uri") + 1]
             failure = self.failures.get(uri)
-            return bool(failure), (failure or inspection(digest_of(uri))).dumps()
+            found = inspection(self.digests.get(uri, digest_of(uri))).model_copy(update={"hardware": self.hardware})
+            return bool(failure), (failure or found).dumps()
         request = json.loads(next(e["value"] for e in container["env"] if e["name"] == "TAPCHANGER_BUILD_REQUEST"))
         failure = self.build_failures.get(request["uri"])
         return bool(failure), (failure or report(artifact_of(request["digest"]))).dumps()

@@ -21,6 +21,9 @@ _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 8640
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
 """A length of time such as `50ms`, `1m30s` or `30d`."""
 
+PollInterval = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}(m|h|d))+$", max_length=32)]
+"""A length of time in whole minutes, hours or days: `5m`, `1h30m`, `1d`."""
+
 FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 """A Kubernetes structure that is passed on as it is; the API server validates it where it is used."""
 
@@ -59,12 +62,16 @@ class StatusModel(Model):
 
 
 URI_PATTERN: Final = (
-    r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+|https://.+@sha256:[0-9a-f]{64}|hf://[^/@]+/[^/@]+(@.+)?)$"
+    r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+|file:///.+|https://.+@sha256:[0-9a-f]{64}|hf://[^/@]+/[^/@]+(@.+)?"
+    r"|(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]+[A-Za-z0-9](/.*)?|oci://[A-Za-z0-9.-]+(:[0-9]+)?/[a-z0-9].*)$"
 )
 URI_HELP: Final = (
-    "write pvc://CLAIM/path, file:///path, hf://org/name@revision or https://host/model.tar.gz@sha256:<digest>; "
-    "pvc and file may end in @sha256:<digest> to pin the content"
+    "write pvc://CLAIM/path, file:///path, hf://org/name@revision, s3://BUCKET/path, gs://BUCKET/path, az://CONTAINER/path, "
+    "oci://registry/repository:tag or https://host/model.tar.gz@sha256:<digest>; "
+    "all may end in @sha256:<digest> to pin the content"
 )
+PINNED: Final = "@sha256:"
+"""What every address holds whose content can't change."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from tapchanger_operator.api.base import FreeForm, Model, StatusModel
+from tapchanger_operator.api.credentials import Credentials
 from tapchanger_operator.api.spec import ServedTask
 from tapchanger_operator.api.status import Condition
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
@@ -25,6 +26,7 @@ class BuildSource(Model):
     uri: str
     digest: str
     task: ServedTask
+    credentials: Credentials | None = None
 
 
 class EngineBuildSpec(Model):

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import ConfigDict, Field, field_validator
 
 from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model, rules
+from tapchanger_operator.api.credentials import Credentials
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
 from tapchanger_serving.contract.messages import Precision, Runtime, Shapes, Task
 
@@ -35,6 +36,7 @@ class VariantModel(Model):
             (f"self.matches(r'{URI_PATTERN}')", f"not a model address that can be fetched: {URI_HELP}")
         ),
     )
+    credentials: Credentials | None = Field(default=None, description="The base spec's, where it is left out.")
     task: Task | None = Field(default=None, description="The base spec's task; may be left out.")
 
 

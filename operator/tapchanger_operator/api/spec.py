@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, rules
+from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, PollInterval, rules
+from tapchanger_operator.api.credentials import Credentials
 from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Experiment, Variant
 from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
@@ -27,6 +28,12 @@ class ModelSpec(Model):
         ),
     )
     task: ServedTask = Field(description="What the model's head does.")
+    credentials: Credentials | None = Field(default=None, description="What opens the store, the registry or the Hub.")
+    poll_interval: PollInterval | None = Field(
+        default=None,
+        description="How often the address is asked for new content, which then becomes a new revision. By default never. "
+        "A pinned address has no new content and is not asked.",
+    )
 
 
 class EngineSpec(Model):

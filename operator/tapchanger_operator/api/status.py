@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tapchanger_operator.api.arms import ArmFigure, ArmNext, DifferenceStatus, ExperimentStatus
 from tapchanger_operator.api.base import FreeForm, StatusModel, unix
+from tapchanger_operator.api.polling import PollStatus
 from tapchanger_serving.contract.messages import Inspection
 
 
@@ -29,6 +30,7 @@ class ModelStatus(StatusModel):
     digest: str
     key: str
     inspection: Inspection
+    poll: PollStatus | None = Field(default=None, description="Only with `model.pollInterval`.")
 
 
 class TargetStatus(StatusModel):

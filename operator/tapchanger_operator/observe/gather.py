@@ -28,6 +28,7 @@ from tapchanger_operator.observe import routes as route_facts
 from tapchanger_operator.observe.steering import steering
 from tapchanger_operator.observe.windows import Observer
 from tapchanger_operator.resolve.identity import RevisionContent, claims, data_uris, inspection_key
+from tapchanger_operator.resolve.polling import job_name
 from tapchanger_operator.resolve.variants import variant_spec, variant_status
 from tapchanger_operator.snapshot import BuildSeen, JobState, RouterSeen, Servers, Silence, Snapshot, VariantSeen
 from tapchanger_serving.contract.windows import Windows
@@ -130,6 +131,7 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
         servers=_servers(live, pods),
         router=replace(_router(pods), routes=route_facts.seen(owner, spec.router, routes, missing)),
         inspection=_inspection(owner, spec, live, pods),
+        poll=_poll(owner, status, live, pods),
         missing_claims=_missing_claims(kube, owner.namespace, spec, status),
         canary_windows=windows(canary_since),
         step_windows=windows(step_since),
@@ -243,6 +245,14 @@ def _inspection(
     name = names.inspection(owner.name, inspection_key(spec))
     job = live.get(Ref("Job", owner.namespace, name))
     return pod_facts.job_state(job, pod_facts.of_job(pods, name), reasons.INSPECTION_FAILED) if job else None
+
+
+def _poll(
+    owner: Owner, status: TransformerDeploymentStatus, live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]
+) -> JobState | None:
+    name = job_name(owner.name, status.model) if status.model else None
+    job = live.get(Ref("Job", owner.namespace, name)) if name else None
+    return pod_facts.job_state(job, pod_facts.of_job(pods, str(name)), reasons.INSPECTION_FAILED) if job else None
 
 
 def _missing_claims(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tapchanger_operator import names
+from tapchanger_operator.api.credentials import Credentials
 from tapchanger_operator.api.enginebuild import EngineBuildSpec
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.names import Owner
@@ -20,31 +21,39 @@ from tapchanger_operator.plan.common import (
 from tapchanger_operator.resolve.identity import claims, inspection_key, placement
 from tapchanger_operator.settings import Images
 from tapchanger_serving.contract import names as contract
-from tapchanger_serving.contract.messages import BuildRequest
+from tapchanger_serving.contract.messages import BuildRequest, Inspection
 
 BUILD_STEPS = ("fetch", "export", "measure")
+_FETCHING = ("inspect", "fetch")
+"""The steps that reach out; the others run code on what was fetched and get no credentials."""
 _COMMAND = ["python3", "-m", "tapchanger_serving.build"]
-_INSPECT_DEADLINE_SECONDS = 1800
-_BUILD_DEADLINE_SECONDS = 6 * 3600
-_INSPECT_KEPT_SECONDS = 120
+_DEADLINE_SECONDS = {names.COMPONENT_INSPECT: 1800, names.COMPONENT_BUILD: 6 * 3600}
+_KEPT_SECONDS = {names.COMPONENT_INSPECT: 120, names.COMPONENT_BUILD: 3600}
 """A finished inspection goes after this time; one that failed is then made again."""
-_BUILD_KEPT_SECONDS = 3600
 
 
 def inspect_job(owner: Owner, spec: TransformerDeploymentSpec, images: Images) -> Manifest:
     """The Job that reads the checkpoint's metadata and the node's hardware."""
     key = inspection_key(spec)
+    return _inspecting(owner, spec, images, names.inspection(owner.name, key))
+
+
+def poll_job(owner: Owner, spec: TransformerDeploymentSpec, known: Inspection, name: str, images: Images) -> Manifest:
+    """The Job that asks whether there is other content at the address than `known`."""
+    return _inspecting(owner, spec, images, name, "--known", known.dumps())
+
+
+def _inspecting(owner: Owner, spec: TransformerDeploymentSpec, images: Images, name: str, *arguments: str) -> Manifest:
     container = _container("inspect", images)
-    container["args"] = ["inspect", "--uri", spec.model.uri, "--task", spec.model.task]
+    container["args"] = ["inspect", "--uri", spec.model.uri, "--task", spec.model.task, *arguments]
     return _job(
         owner,
-        name=names.inspection(owner.name, key),
+        name=name,
         component=names.COMPONENT_INSPECT,
         containers=[container],
         claim_names=claims(spec),
+        credentials=spec.model.credentials,
         where=placement(spec.serving.template),
-        deadline=_INSPECT_DEADLINE_SECONDS,
-        kept=_INSPECT_KEPT_SECONDS,
     )
 
 
@@ -75,9 +84,8 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         component=names.COMPONENT_BUILD,
         containers=containers,
         claim_names=claims(spec),
+        credentials=spec.model.credentials,
         where=spec.placement,
-        deadline=_BUILD_DEADLINE_SECONDS,
-        kept=_BUILD_KEPT_SECONDS,
     )
 
 
@@ -94,6 +102,14 @@ def _container(name: str, images: Images) -> Manifest:
     }
 
 
+def _secret(credentials: Credentials) -> Manifest:
+    """A missing Secret gives an empty folder, of which the step says what to do, where a pod would wait without a word."""
+    return {
+        "name": "credentials",
+        "secret": {"secretName": credentials.secret_name, "defaultMode": 0o440, "optional": True},
+    }
+
+
 def _job(
     owner: Owner,
     *,
@@ -101,9 +117,8 @@ def _job(
     component: str,
     containers: list[Manifest],
     claim_names: Sequence[str],
+    credentials: Credentials | None,
     where: Manifest,
-    deadline: int,
-    kept: int,
 ) -> Manifest:
     own_labels = labels(owner, component)
     # A claim's name may have dots, a volume's may not.
@@ -118,6 +133,9 @@ def _job(
     ]
     for container in containers:
         container["volumeMounts"] = mounts
+        if credentials and container["name"] in _FETCHING:
+            container["volumeMounts"] = [*mounts, mount("credentials", contract.CREDENTIALS_DIR, read_only=True)]
+            container["env"].append({"name": contract.ENV_CREDENTIALS, "value": credentials.secret_name})
         if "resources" in where:
             container["resources"] = where["resources"]
     volumes = [
@@ -129,6 +147,7 @@ def _job(
             {"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
             for volume, claim in sources.items()
         ],
+        *([_secret(credentials)] if credentials else []),
         *where.get("volumes", []),
     ]
     passed_on = {key: value for key, value in where.items() if key not in ("volumes", "volumeMounts", "resources")}
@@ -148,8 +167,8 @@ def _job(
         "metadata": metadata(owner, name, own_labels),
         "spec": {
             "backoffLimit": 2,
-            "activeDeadlineSeconds": deadline,
-            "ttlSecondsAfterFinished": kept,
+            "activeDeadlineSeconds": _DEADLINE_SECONDS[component],
+            "ttlSecondsAfterFinished": _KEPT_SECONDS[component],
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {
                 "rules": [

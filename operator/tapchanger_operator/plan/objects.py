@@ -16,6 +16,7 @@ from tapchanger_operator.plan import envoy, gateway, jobs, network, router, serv
 from tapchanger_operator.plan.common import Manifest
 from tapchanger_operator.plan.routing import routing
 from tapchanger_operator.plan.split import Mirror, Split
+from tapchanger_operator.resolve import polling
 from tapchanger_operator.resolve.identity import RevisionContent, inspection_key
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.resolve.variants import variant_spec
@@ -53,6 +54,7 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
     ]
     if resolution.model is None and not snapshot.missing_claims:
         owned.append(jobs.inspect_job(owner, spec, settings.images))
+    owned += _poll(snapshot, resolution, settings)
     owned += _variant_inspections(snapshot, resolution, settings, {Ref.of(manifest) for manifest in owned})
     contents = _contents(snapshot, resolution)
     for revision in state.revisions():
@@ -104,6 +106,15 @@ def split_of(spec: TransformerDeploymentSpec, state: State) -> Split:
     sticky = spec.experiment.sticky_by if spec.experiment else None
     split = Split.of_slots(slots, known, sticky.header if sticky else None)
     return replace(split, mirror=mirror)
+
+
+def _poll(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> list[Manifest]:
+    """The Job that asks for new content, as long as it is due."""
+    model = resolution.model
+    name = polling.job_name(snapshot.owner.name, model) if model else None
+    if model is None or name is None or not polling.due(snapshot, model):
+        return []
+    return [jobs.poll_job(snapshot.owner, snapshot.spec, model.inspection, name, settings.images)]
 
 
 def _variant_inspections(

@@ -54,6 +54,8 @@ def inspection_key(spec: TransformerDeploymentSpec) -> str:
     }
     if spec.engine.calibration_data:
         question["calibration"] = spec.engine.calibration_data.uri
+    if spec.model.credentials:
+        question["credentials"] = spec.model.credentials.secret_name
     return content_hash(question, 10)
 
 
@@ -78,7 +80,12 @@ def data_uris(engine: EngineSpec | EngineBuildSpec) -> dict[str, str]:
 def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builder: str) -> EngineBuildSpec:
     """The build that `spec` asks for, given what the inspection found. `builder` is the builder image."""
     return EngineBuildSpec(
-        model=BuildSource(uri=spec.model.uri, digest=inspection.digest, task=spec.model.task),
+        model=BuildSource(
+            uri=spec.model.uri,
+            digest=inspection.digest,
+            task=spec.model.task,
+            credentials=spec.model.credentials,
+        ),
         runtime=spec.engine.runtime,
         precision=spec.engine.precision,
         shapes=spec.engine.shapes,
@@ -92,11 +99,13 @@ def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builde
 
 
 def build_name(build: EngineBuildSpec) -> str:
-    """`eb-` and twelve hexadecimal digits of the content's hash; address and placement are not part of it.
+    """`eb-` and twelve hexadecimal digits of the content's hash; address, credentials and placement are not part of it.
 
     Unset fields are left out, so that a field that a later release adds renames nothing.
     """
-    identity = build.model_dump(mode="json", exclude={"placement": True, "model": {"uri"}}, exclude_none=True)
+    identity = build.model_dump(
+        mode="json", exclude={"placement": True, "model": {"uri", "credentials"}}, exclude_none=True
+    )
     return f"eb-{content_hash(identity, 12)}"
 
 

@@ -11,6 +11,7 @@ from tapchanger_operator.api import reasons
 from tapchanger_operator.api.status import Condition, ModelStatus
 from tapchanger_operator.errors import OperatorError, UserError, Waiting
 from tapchanger_operator.resolve.identity import build_name, engine_build, inspection_key, revision
+from tapchanger_operator.resolve.polling import followed
 from tapchanger_operator.resolve.resolution import Resolution, sentence
 from tapchanger_operator.settings import Images
 from tapchanger_operator.snapshot import BuildSeen, JobState, Snapshot
@@ -54,7 +55,7 @@ def _model(snapshot: Snapshot) -> tuple[ModelStatus | None, OperatorError | None
     spec, key = snapshot.spec, inspection_key(snapshot.spec)
     known = snapshot.status.model
     if known and known.key == key and not _has_changed_since(snapshot, known):
-        return known, None
+        return followed(snapshot, known), None
     job = snapshot.inspection
     if job is None or job.phase in ("Pending", "Running"):
         return None, _still_inspecting(snapshot, job)

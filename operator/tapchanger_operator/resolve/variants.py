@@ -18,11 +18,12 @@ from tapchanger_operator.snapshot import Snapshot, VariantSeen
 def variant_spec(spec: TransformerDeploymentSpec, variant: Variant) -> TransformerDeploymentSpec:
     """The base spec with the variant's model and engine in place of its own."""
     uri = variant.model.uri if variant.model else spec.model.uri
+    credentials = (variant.model and variant.model.credentials) or spec.model.credentials
     own = variant.engine.model_dump(exclude_none=True) if variant.engine else {}
     changed = {name: getattr(variant.engine, name) for name in own}
     return spec.model_copy(
         update={
-            "model": ModelSpec(uri=uri, task=spec.model.task),
+            "model": ModelSpec(uri=uri, task=spec.model.task, credentials=credentials),
             "engine": spec.engine.model_copy(update=changed),
             "variants": [],
             "experiment": None,
@@ -56,6 +57,7 @@ def understand_all(snapshot: Snapshot, images: Images) -> Resolution:
             status=variant_status(snapshot.status, own, variant.name, snapshot.generation),
             inspection=seen.inspection,
             missing_claims=seen.missing_claims,
+            poll=None,
         )
         found[variant.name] = understand(alone, images)
     return replace(understand(snapshot, images), variants=found)

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tapchanger_serving.build import log, termination
-from tapchanger_serving.build.failures import MODEL_FIELD, StepError, WrongNodeError
+from tapchanger_serving.build.failures import MODEL_FIELD, StepError, TransientStepError, WrongNodeError
 from tapchanger_serving.build.places import Places
-from tapchanger_serving.contract.messages import BuildRequest, StepFailure
+from tapchanger_serving.contract.messages import BuildRequest, Inspection, StepFailure
 from tapchanger_serving.contract.names import ENV_BUILD_REQUEST, EXIT_USER_ERROR
 from tapchanger_serving.ending import end_when_told
 
@@ -19,7 +19,7 @@ EXIT_CRASH = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one step. Exit codes: 0 done, 42 the user has to change something, 1 the step broke."""
+    """Runs one step. Exit codes: 0 done, 42 the user has to change something, 1 the step broke and may be tried again."""
     # Threads that spin while they wait take the very cores that the others need when cores are shared or limited.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = _step(options)(places)
     except StepError as error:
         log.warning("step failed", **error.failure.model_dump())
-        termination.write(places.termination_log, termination.failure_text(error.failure))
-        return EXIT_USER_ERROR
+        _last_word(places, error.failure)
+        return EXIT_CRASH if isinstance(error, TransientStepError) else EXIT_USER_ERROR
     except PermissionError as error:
         log.crash("a file can't be read or written", error)
         _last_word(places, _unreadable(error))
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     inspecting = steps.add_parser("inspect", help="say what a checkpoint and this machine are")
     inspecting.add_argument("--uri", required=True)
     inspecting.add_argument("--task", required=True, choices=TASKS)
+    inspecting.add_argument("--known", type=Inspection.model_validate_json, help="JSON of what was found before")
     for name, text in (
         ("fetch", "copy and verify the checkpoint"),
         ("export", "make the ONNX graph and PyTorch's reference answers"),
@@ -74,7 +75,7 @@ def _step(options: argparse.Namespace) -> Callable[[Places], str | None]:
         case "inspect":
             from tapchanger_serving.build.inspection import inspect
 
-            return lambda places: termination.inspection_text(inspect(options.uri, options.task, places))
+            return lambda places: termination.inspection_text(inspect(options.uri, options.task, places, options.known))
         case "fetch":
             from tapchanger_serving.build.fetch import fetch
 

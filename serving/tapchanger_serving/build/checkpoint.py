@@ -33,6 +33,8 @@ _VOCABULARIES = (
     {"spiece.model"},
 )
 _SENTENCE_FILES = ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
+DESCRIPTIONS = (_CONFIG, *_TOKENIZER_FILES, *_SENTENCE_FILES)
+"""Every file that may matter beside the weights, as paths in the folder."""
 _SENTENCE_MODULES = {"Transformer", "Pooling", "Normalize"}
 _OFFSET_POSITIONS = {
     "roberta",

@@ -8,6 +8,7 @@ MODEL_FIELD = "spec.model.uri"
 TASK_FIELD = "spec.model.task"
 ENGINE_FIELD = "spec.engine"
 GATES_FIELD = "spec.engine.gates"
+CREDENTIALS_FIELD = "spec.model.credentials.secretName"
 DATASET_FIELD = "spec.engine.gates.evaluation.dataset"
 CALIBRATION_FIELD = "spec.engine.calibrationData"
 
@@ -18,6 +19,10 @@ class StepError(Exception):
     def __init__(self, reason: str, message: str, *, field: str | None = None, remedy: str | None = None) -> None:
         super().__init__(f"{reason}: {message}")
         self.failure = StepFailure(reason=reason, message=message, field=field, remedy=remedy)
+
+
+class TransientStepError(StepError):
+    """The step failed for a reason that may pass by itself, so the Job may try again."""
 
 
 class WrongNodeError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tapchanger_serving.build import cache, durations, log, store
+from tapchanger_serving.build import cache, credentials, durations, log, store
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.dataset import suffix_of
 from tapchanger_serving.build.digest import copy_hashed, copy_tree
@@ -27,6 +27,7 @@ def fetch(request: BuildRequest, places: Places) -> None:
         log.info("build is in the store already; nothing to do", build=request.name)
         return
     started = time.monotonic()
+    credentials.adopt(places.credentials)
     source = source_of(request.uri, claims=places.claims)
     with scratch() as folder:
         found = cache.kept(places, request.digest) if source.remote else None
@@ -53,10 +54,10 @@ def _fetch_data(places: Places, name: str, uri: str | None, field: str) -> None:
         stale.unlink()
     if uri is None:
         return
-    target = places.work / f"{name}{suffix_of(uri, field)}"
     source = source_of(uri, claims=places.claims, field=f"{field}.uri")
     with scratch() as folder:
-        digest = "sha256:" + copy_hashed(source.file(folder), target)
+        data = source.file(folder)
+        digest = "sha256:" + copy_hashed(data, places.work / f"{name}{suffix_of(data.name, field)}")
     if source.tree_pin not in (None, digest):
         raise StepError(
             "DigestMismatch",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tapchanger_serving.build import cache, log
+from tapchanger_serving.build import cache, credentials, log
 from tapchanger_serving.build.checkpoint import Checkpoint, read_checkpoint
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
@@ -18,19 +18,25 @@ from tapchanger_serving.build.sources import source_of
 from tapchanger_serving.contract.messages import Inspection
 
 
-def inspect(uri: str, task: str, places: Places) -> Inspection:
-    """Reads the checkpoint at `uri` for `task`.
+def inspect(uri: str, task: str, places: Places, known: Inspection | None = None) -> Inspection:
+    """Reads the checkpoint at `uri` for `task`; where the source tells that nothing changed, `known` is the answer.
 
     Raises :class:`tapchanger_serving.build.failures.StepError` for everything that the user has to change.
     """
+    credentials.adopt(places.credentials)
     source = source_of(uri, claims=places.claims)
+    # Asked before the download: content that comes in between is found at the next look.
+    version = source.version()
+    if known is not None and version is not None and version == known.version:
+        log.info("checkpoint is as it was", uri=uri, digest=known.digest)
+        return known
     with scratch() as folder:
         checkpoint = read_checkpoint(source.folder(folder), task)
         digest = hash_tree(checkpoint.folder, checkpoint.files)
         require_pin(uri, source.tree_pin, digest)
         if source.remote:
             cache.keep(places, checkpoint, digest)
-        found = _described(checkpoint, digest)
+        found = _described(checkpoint, digest, version)
     log.info(
         "inspected checkpoint", uri=uri, digest=digest, architecture=found.architecture, parameters=found.parameters
     )
@@ -58,7 +64,7 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _described(checkpoint: Checkpoint, digest: str) -> Inspection:
+def _described(checkpoint: Checkpoint, digest: str, version: str | None) -> Inspection:
     return Inspection(
         digest=digest,
         architecture=checkpoint.architecture,
@@ -67,4 +73,5 @@ def _described(checkpoint: Checkpoint, digest: str) -> Inspection:
         parameters=checkpoint.weights.parameters,
         size_bytes=checkpoint.size_bytes,
         hardware=probe(),
+        version=version,
     )

@@ -8,6 +8,8 @@ import sys
 import time
 import traceback
 
+from tapchanger_serving.build.redaction import redacted
+
 
 class _Lines(logging.Handler):
     """Turns the libraries' own errors into lines like all others."""
@@ -40,5 +42,5 @@ def crash(msg: str, error: BaseException) -> None:
 
 def _write(level: str, msg: str, fields: dict[str, object]) -> None:
     line = {"ts": round(time.time(), 3), "level": level, "msg": msg} | fields
-    sys.stdout.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(redacted(json.dumps(line, ensure_ascii=False, default=str)) + "\n")
     sys.stdout.flush()

@@ -18,15 +18,17 @@ class Places:
     claims: Path
     work: Path
     termination_log: Path
+    credentials: Path = Path(names.CREDENTIALS_DIR)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Places:
-        """`TAPCHANGER_{STORE,CLAIMS,WORK}_DIR` and `TAPCHANGER_TERMINATION_LOG`, else the contract's paths."""
+        """`TAPCHANGER_{STORE,CLAIMS,WORK,CREDENTIALS}_DIR` and `TAPCHANGER_TERMINATION_LOG`, else the contract's paths."""
         return cls(
             store=Path(environ.get("TAPCHANGER_STORE_DIR", names.STORE_DIR)),
             claims=Path(environ.get("TAPCHANGER_CLAIMS_DIR", names.CLAIMS_DIR)),
             work=Path(environ.get("TAPCHANGER_WORK_DIR", names.WORK_DIR)),
             termination_log=Path(environ.get("TAPCHANGER_TERMINATION_LOG", names.TERMINATION_LOG)),
+            credentials=Path(environ.get("TAPCHANGER_CREDENTIALS_DIR", names.CREDENTIALS_DIR)),
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tapchanger_serving.build.redaction import redacted
 from tapchanger_serving.contract.messages import TERMINATION_MESSAGE_LIMIT, Inspection, StepFailure
 
 _SHORTENED = " …"
@@ -21,12 +22,10 @@ def size(text: str) -> int:
 
 def failure_text(failure: StepFailure) -> str:
     """The failure as JSON that fits; the message is shortened first, then the remedy."""
+    message, remedy = redacted(failure.message), failure.remedy and redacted(failure.remedy)
     for length in (2000, 1000, 500, 200):
         fitting = failure.model_copy(
-            update={
-                "message": shorten(failure.message, length),
-                "remedy": failure.remedy and shorten(failure.remedy, length),
-            }
+            update={"message": shorten(message, length), "remedy": remedy and shorten(remedy, length)}
         )
         text = fitting.dumps()
         if size(text) <= TERMINATION_MESSAGE_LIMIT:

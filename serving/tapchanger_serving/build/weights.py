@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
@@ -66,15 +67,29 @@ def incomplete(message: str) -> StepError:
     )
 
 
-def _shards(folder: Path) -> tuple[str, ...]:
+def shard_names(folder: Path) -> tuple[str, ...]:
+    """The files that the folder's index names. Raises `CheckpointIncomplete` where it is broken."""
     try:
         shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise incomplete(f"{INDEX} is broken: {error}") from error
     for shard in shards:
-        if Path(shard).name != shard or not (folder / shard).is_file():
-            raise incomplete(f"{INDEX} names {shard}, which is not in the folder")
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise incomplete(f"{INDEX} names {shard}, which is not a file's name")
     return tuple(shards)
+
+
+def is_pickle(name: str) -> bool:
+    """Whether a file of this name holds pickled weights."""
+    return any(fnmatch(name, pattern) for pattern in _PICKLES)
+
+
+def _shards(folder: Path) -> tuple[str, ...]:
+    shards = shard_names(folder)
+    for shard in shards:
+        if not (folder / shard).is_file():
+            raise incomplete(f"{INDEX} names {shard}, which is not in the folder")
+    return shards
 
 
 def _measure(folder: Path, tensors: Sequence[str], extra: tuple[str, ...] = ()) -> Weights:

@@ -43,6 +43,7 @@ class Inspection(Message):
     """What step `inspect` found: the checkpoint's content and the hardware of the node it ran on.
 
     `digest` is `sha256:<hex>` over the sorted lines `<sha256 of file>  <relative path>\\n` of the files that are used.
+    `version` is the source's own mark of the content (a commit, a manifest's digest); None where it has none.
     """
 
     digest: str
@@ -52,6 +53,7 @@ class Inspection(Message):
     parameters: int
     size_bytes: int
     hardware: Hardware
+    version: str | None = None
 
 
 class StepFailure(Message):

@@ -74,10 +74,12 @@ def test_a_link_may_stay_in_its_volume_and_not_leave_it(claims: Path, tmp_path: 
         ("models/a", "UriInvalid"),
         ("pvc://models/a@sha256:ABC", "UriInvalid"),
         ("hf://a/b/c/d", "UriInvalid"),
-        ("s3://bucket/model", "SourceUnsupported"),
-        ("oci://registry/model:1", "SourceUnsupported"),
-        ("gs://bucket/model", "SourceUnsupported"),
-        ("az://container/model", "SourceUnsupported"),
+        ("s3://bucket/../model", "UriInvalid"),
+        ("s3://b/model", "UriInvalid"),
+        ("gs://bucket/model?version=1", "UriInvalid"),
+        ("az:///model", "UriInvalid"),
+        ("oci://registry", "UriInvalid"),
+        ("oci://registry/Upper:1", "UriInvalid"),
         ("ftp://host/model", "SourceUnsupported"),
         ("http://host/model.tar.gz", "SourceUnsupported"),
     ],
@@ -186,7 +188,7 @@ def test_a_download_and_what_it_unpacks_to_are_bounded(
     assert len(bomb) < 1000
     with pytest.raises(StepError, match="ArchiveInvalid"):
         download(host, bomb).folder(tmp_path / "one")
-    with pytest.raises(StepError, match="DownloadFailed"):
+    with pytest.raises(StepError, match="DownloadTooLarge"):
         download(host, b"x" * 2000, "/model.csv").file(tmp_path / "two")
 
 

@@ -38,6 +38,8 @@ def test_names_are_stable_from_release_to_release() -> None:
     "change",
     [
         {"model": {**MODEL, "uri": "file:///elsewhere/moderation"}},
+        {"model": {**MODEL, "credentials": {"secretName": "store"}}},
+        {"model": {**MODEL, "pollInterval": "5m"}},
         {"serving": {"template": {"nodeSelector": {"pool": "other"}}}},
         {"serving": {"replicas": {"min": 7}}},
         {"serving": {"batching": {"maxQueueDelay": "5ms"}}},
@@ -130,9 +132,10 @@ def test_the_inspection_is_asked_anew_where_its_question_changes() -> None:
         inspection_key(spec(model={**MODEL, "uri": "pvc://models/other"})),
         inspection_key(spec(model={**MODEL, "task": "feature-extraction"})),
         inspection_key(spec(serving={"template": {"nodeSelector": {"pool": "gpu"}}})),
+        inspection_key(spec(model={**MODEL, "credentials": {"secretName": "store"}})),
         inspection_key(full_spec()),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert inspection_key(spec(rollout={"watch": "1m"})) == inspection_key(spec())
 
 

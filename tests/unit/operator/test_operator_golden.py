@@ -24,6 +24,10 @@ FOLDER = golden.GOLDEN / "operator"
 
 SPEC, FULL = spec(), full_spec()
 BUILD, FULL_BUILD = (engine_build(s, inspection(), IMAGES.builder) for s in (SPEC, FULL))
+SECRET = spec(
+    model={"uri": "s3://models/moderation", "task": "text-classification", "credentials": {"secretName": "store"}}
+)
+SECRET_BUILD = engine_build(SECRET, inspection(), IMAGES.builder)
 BUILDER = Owner("EngineBuild", build_name(BUILD), OWNER.namespace, "99999999-2222-3333-4444-555555555555")
 FULL_BUILDER = Owner("EngineBuild", build_name(FULL_BUILD), OWNER.namespace, BUILDER.uid)
 ARTIFACT = "sha256:" + "c" * 64
@@ -56,6 +60,9 @@ CASES: dict[str, Callable[[], str]] = {
     "inspect-job.full.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, FULL, IMAGES)),
     "build-job.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, BUILD, IMAGES)),
     "build-job.full.yaml": lambda: golden.dumped(jobs.build_job(FULL_BUILDER, FULL_BUILD, IMAGES)),
+    "inspect-job.secret.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, SECRET, IMAGES)),
+    "build-job.secret.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, SECRET_BUILD, IMAGES)),
+    "poll-job.yaml": lambda: golden.dumped(jobs.poll_job(OWNER, SECRET, inspection(), "moderation-poll-0", IMAGES)),
     "engine-build.yaml": lambda: golden.dumped(objects.engine_build(OWNER, build_name(BUILD), BUILD)),
     "engine-build.full.yaml": lambda: golden.dumped(objects.engine_build(OWNER, build_name(FULL_BUILD), FULL_BUILD)),
     "server-revision.yaml": lambda: golden.dumped(server.revision_object(OWNER, CONTENT)),

@@ -6,6 +6,8 @@
 | `file:///path` | a folder or file in the build's container | the same |
 | `https://host/x.tar.gz` | an archive, or a data file | the archive's or file's digest; required |
 | `hf://org/name@revision` | a repository of the Hugging Face Hub | the tree digest |
+| `s3://bucket/prefix`, `gs://…`, `az://container/prefix` | objects of a store | the tree digest (a file: its own digest) |
+| `oci://registry/repository:tag` | an artifact or image of a registry | the manifest's digest |
 """
 
 from tapchanger_serving.build.sources.base import Source

@@ -10,7 +10,7 @@ class Source(Protocol):
     """A place that holds a checkpoint or a data file.
 
     `tree_pin` is the digest that the user wrote for the checkpoint's content, if this kind of source is pinned that way.
-    Both methods raise :class:`tapchanger_serving.build.failures.StepError` that names `field`.
+    The methods raise :class:`tapchanger_serving.build.failures.StepError` that names `field`.
     """
 
     @property
@@ -21,6 +21,10 @@ class Source(Protocol):
     @property
     def remote(self) -> bool:
         """Whether the content travels over a network."""
+        ...
+
+    def version(self) -> str | None:
+        """A mark of the content that costs no download: as long as it stays, the content does. None where there is none."""
         ...
 
     def folder(self, scratch: Path) -> Path:

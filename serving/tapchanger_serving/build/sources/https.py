@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -12,8 +11,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from tapchanger_serving.build.failures import StepError
+from tapchanger_serving.build.sources.http import TIMEOUT, RefusedError, download
+from tapchanger_serving.build.sources.limits import MOST_BYTES, MOST_FILES, Budget, Patience, most
 
-_DEFAULT_LIMIT = 64 << 30
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
@@ -32,6 +32,10 @@ class HttpsSource:
         """See :class:`tapchanger_serving.build.sources.base.Source`."""
         return True
 
+    def version(self) -> str | None:
+        """The pin."""
+        return self.pin
+
     def folder(self, scratch: Path) -> Path:
         """See :class:`tapchanger_serving.build.sources.base.Source`."""
         if not self._path.endswith(_ARCHIVES):
@@ -45,8 +49,8 @@ class HttpsSource:
         target = scratch / "unpacked"
         try:
             with tarfile.open(archive) as tar:
-                _unpack(tar, target, download_limit())
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+                _unpack(tar, target, most(MOST_BYTES))
+        except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
             raise StepError(
                 "ArchiveInvalid",
                 f"{self.uri}: {error}",
@@ -74,64 +78,42 @@ class HttpsSource:
                 remedy=f"append @sha256: and what `curl -sL {self.url} | sha256sum` prints",
             )
         target = scratch / (PurePosixPath(self._path).name or "download")
+        budget = Budget(self.uri, self.field)
         try:
-            found = _stream(self.url, target, download_limit())
-        except (httpx.HTTPError, ValueError) as error:
+            with httpx.Client(follow_redirects=True, timeout=TIMEOUT) as client:
+                found = download(
+                    lambda headers: client.stream("GET", self.url, headers=headers), target, budget, Patience(budget)
+                )
+        except (RefusedError, httpx.HTTPError, httpx.InvalidURL) as error:
             raise StepError(
                 "DownloadFailed",
                 f"{self.url}: {error or type(error).__name__}",
                 field=self.field,
                 remedy="check that the URL answers from inside the cluster",
             ) from error
-        if found != self.pin:
+        if f"sha256:{found}" != self.pin:
             raise StepError(
                 "DigestMismatch",
-                f"{self.url}: found {found}, wanted {self.pin}",
+                f"{self.url}: found sha256:{found}, wanted {self.pin}",
                 field=self.field,
                 remedy="pin the found digest if the new content is the one you want",
             )
         return target
 
 
-def download_limit() -> int:
-    """Bytes that a download, and what it unpacks to, may have: `TAPCHANGER_MAX_DOWNLOAD_BYTES`, else 64 GiB."""
-    return int(os.environ.get("TAPCHANGER_MAX_DOWNLOAD_BYTES", _DEFAULT_LIMIT))
-
-
-def _stream(url: str, target: Path, limit: int) -> str:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    digest, size = hashlib.sha256(), 0
-    with (
-        httpx.stream(
-            "GET",
-            url,
-            follow_redirects=True,
-            timeout=httpx.Timeout(30, read=120),
-            headers={"Accept-Encoding": "identity"},
-        ) as answer,
-        target.open("wb") as writer,
-    ):
-        answer.raise_for_status()
-        for chunk in answer.iter_raw():
-            size += len(chunk)
-            if size > limit:
-                msg = f"more than {limit} bytes; TAPCHANGER_MAX_DOWNLOAD_BYTES sets the limit"
-                raise ValueError(msg)
-            digest.update(chunk)
-            writer.write(chunk)
-    return f"sha256:{digest.hexdigest()}"
-
-
 def _unpack(tar: tarfile.TarFile, target: Path, limit: int) -> None:
     """Regular files and folders only, inside `target`, up to `limit` bytes in all."""
-    size = 0
-    for member in tar:
+    size, most_members = 0, most(MOST_FILES)
+    for count, member in enumerate(tar, start=1):
+        if count > most_members:
+            msg = f"holds more than {most_members} files; {MOST_FILES} sets the limit"
+            raise ValueError(msg)
         if not (member.isfile() or member.isdir()):
             msg = f"{member.name} is a link or a device; archives may hold files and folders only"
             raise ValueError(msg)
         size += member.size
         if size > limit:
-            msg = f"unpacks to more than {limit} bytes; TAPCHANGER_MAX_DOWNLOAD_BYTES sets the limit"
+            msg = f"unpacks to more than {limit} bytes; {MOST_BYTES} sets the limit"
             raise ValueError(msg)
         tar.extract(member, target, filter="data")
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tapchanger_serving.build.failures import StepError
+
+T = TypeVar("T")
 
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[\w./-]+))?")
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*.json")
@@ -40,14 +44,23 @@ class HubSource:
         """See :class:`tapchanger_serving.build.sources.base.Source`."""
         return True
 
+    def version(self) -> str | None:
+        """The commit that the revision points to."""
+
+        def commit() -> str | None:
+            from huggingface_hub import HfApi
+
+            return HfApi().model_info(self.name, revision=self.revision, token=os.environ.get("HF_TOKEN")).sha
+
+        return self._told(commit)
+
     def folder(self, scratch: Path) -> Path:
         """See :class:`tapchanger_serving.build.sources.base.Source`."""
-        os.environ["HF_HUB_OFFLINE"] = "0"
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-        try:
-            path = snapshot_download(
+        def snapshot() -> str:
+            from huggingface_hub import snapshot_download
+
+            return snapshot_download(
                 self.name,
                 revision=self.revision,
                 local_dir=scratch / "snapshot",
@@ -55,6 +68,16 @@ class HubSource:
                 ignore_patterns=list(_UNWANTED),
                 token=os.environ.get("HF_TOKEN"),
             )
+
+        return Path(self._told(snapshot))
+
+    def _told(self, action: Callable[[], T]) -> T:
+        """What `action` gives; the Hub's errors are told in the user's words."""
+        os.environ["HF_HUB_OFFLINE"] = "0"
+        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+        try:
+            return action()
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
             raise self._not_found() from error
         except (HfHubHTTPError, OSError) as error:
@@ -67,14 +90,14 @@ class HubSource:
                 field=self.field,
                 remedy="check that the Hub answers from inside the cluster, or copy the model to a claim: pvc://CLAIM/path",
             ) from error
-        return Path(path)
 
     def _not_found(self) -> StepError:
         return StepError(
             "ModelNotFound",
             f"{self.uri}: the Hub has no such repository or revision, or the token may not read it",
             field=self.field,
-            remedy="check the name, and give the build a token in HF_TOKEN if the repository is private or gated",
+            remedy="check the name, and if the repository is private or gated, name a Secret with HF_TOKEN in "
+            "spec.model.credentials.secretName",
         )
 
     def file(self, scratch: Path) -> Path:  # noqa: ARG002 - the interface's

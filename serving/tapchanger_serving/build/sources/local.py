@@ -46,6 +46,10 @@ class LocalSource:
         """See :class:`tapchanger_serving.build.sources.base.Source`."""
         return False
 
+    def version(self) -> str | None:
+        """None: the files themselves are the quickest that there is."""
+        return None
+
     def folder(self, scratch: Path) -> Path:  # noqa: ARG002 - nothing is downloaded
         """See :class:`tapchanger_serving.build.sources.base.Source`."""
         return self._existing(wanted="folder")

@@ -10,11 +10,15 @@ from tapchanger_serving.build.sources.base import Source
 from tapchanger_serving.build.sources.https import HttpsSource
 from tapchanger_serving.build.sources.hub import HubSource
 from tapchanger_serving.build.sources.local import LocalSource
+from tapchanger_serving.build.sources.objects import ObjectSource
+from tapchanger_serving.build.sources.oci import OciSource
 
 _URI = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>.+?)(?:@sha256:(?P<pin>[^@/]*))?")
 _HEX = re.compile(r"[0-9a-f]{64}")
-_SUPPORTED = "pvc://CLAIM/path, file:///path, https://…@sha256:<hex> and hf://org/name@revision"
-_LATER = {"s3", "gs", "az", "oci"}
+_SUPPORTED = (
+    "pvc://CLAIM/path, file:///path, https://…@sha256:<hex>, hf://org/name@revision, s3://BUCKET/path, gs://BUCKET/path, "
+    "az://CONTAINER/path and oci://registry/repository:tag"
+)
 
 
 def source_of(uri: str, *, claims: Path, field: str = MODEL_FIELD) -> Source:
@@ -42,10 +46,13 @@ def source_of(uri: str, *, claims: Path, field: str = MODEL_FIELD) -> Source:
             return HttpsSource(uri, url=f"https://{rest}", pin=digest, field=field)
         case "hf":
             return HubSource.parse(uri, rest, tree_pin=digest, field=field)
-    detail = "are not supported by this release" if scheme in _LATER else "are unknown"
+        case "s3" | "gs" | "az":
+            return ObjectSource.parse(uri, scheme, rest, tree_pin=digest, field=field)
+        case "oci":
+            return OciSource.parse(uri, rest, pin=digest, field=field)
     raise StepError(
         "SourceUnsupported",
-        f"{scheme}:// URIs {detail}; it reads {_SUPPORTED}",
+        f"{scheme}:// URIs are unknown; known are {_SUPPORTED}",
         field=field,
         remedy="copy the checkpoint to a PersistentVolumeClaim and write pvc://CLAIM/path",
     )
