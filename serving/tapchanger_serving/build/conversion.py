@@ -29,6 +29,7 @@ def convert(request: BuildRequest, places: Places) -> None:
     places.exported.mkdir(parents=True)
     checkpoint = read_checkpoint(places.checkpoint, request.task)
     _place_tokenizer(checkpoint, places.exported)
+    log.info("loading model", architecture=checkpoint.architecture, parameters=checkpoint.weights.parameters)
     model = load_torch(places.checkpoint, request.task, attention="eager")
     output = HIDDEN if request.task == "feature-extraction" else LOGITS
     _export_graphs(request, places, model, output, max_tokens=checkpoint.max_tokens)
@@ -37,6 +38,7 @@ def convert(request: BuildRequest, places: Places) -> None:
 
 def _export_graphs(request: BuildRequest, places: Places, model: TorchModel, output: str, *, max_tokens: int) -> None:
     started = time.monotonic()
+    log.info("exporting graph")
     export_graph(model.headed, places.exported / GRAPH, output, max_tokens=max_tokens)
     if request.hardware.gpu is not None:
         for precision, kind in HALVES.items():
@@ -70,6 +72,7 @@ def _write_reference(request: BuildRequest, places: Places, facts: Exported, mod
     tokenizer = Tokenizer(places.exported / TOKENIZER_FILE, facts.inputs, facts.max_tokens)
     started = time.monotonic()
     rows = load_texts(request, places.dataset(), tokenizer, facts.max_tokens)
+    log.info("answering with PyTorch", texts=len(rows))
     reference = answers(model.run, Encoded.of(tokenizer, rows, facts.max_batch_size), facts)
     np.savez(places.exported / REFERENCE, answers=reference)
     log.info("wrote reference answers", texts=len(rows), seconds=round(time.monotonic() - started, 2))

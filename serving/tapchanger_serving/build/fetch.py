@@ -27,6 +27,7 @@ def fetch(request: BuildRequest, places: Places) -> None:
         log.info("build is in the store already; nothing to do", build=request.name)
         return
     started = time.monotonic()
+    log.info("fetching checkpoint", uri=request.uri)
     source = source_of(request.uri, claims=places.claims)
     with scratch() as folder:
         found = cache.kept(places, request.digest) if source.remote else None

@@ -82,7 +82,12 @@ class Measurement:
         bench = Bench(self.places.exported, self.places.candidates, self.model, self.request.hardware, texts)
         reference = self._reference(picked)
         feeds = timing.full_batch(self.texts, *timing.reference_point(self._shapes))
-        return [attempt(recipe, bench, texts, reference, feeds) for recipe in plan(self.request, self.request.hardware)]
+        recipes = plan(self.request, self.request.hardware)
+        trials = []
+        for number, recipe in enumerate(recipes, start=1):
+            log.progress("trying candidate", number, len(recipes), candidate=recipe.name)
+            trials.append(attempt(recipe, bench, texts, reference, feeds))
+        return trials
 
     def _reference(self, picked: npt.NDArray[np.intp]) -> Floats:
         # Token scores have one row per token; they are never thinned, so all of them are meant.
@@ -99,6 +104,7 @@ class Measurement:
             trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None
         }
         runners[_TORCH] = with_best_threads(model.on, feeds).run
+        log.info("timing engines beside PyTorch", engines=list(runners), batch=batch, tokens=tokens)
         many = timing.interleave(runners, feeds, _COMPARE_SPEED)
         single = timing.interleave(runners, timing.full_batch(self.texts, 1, tokens), _COMPARE_SPEED)
         speeds = {name: batch / timing.median(seconds) for name, seconds in many.items()}
@@ -129,6 +135,7 @@ class Measurement:
         failed: list[tuple[Candidate, list[GateResult]]] = []
         for best in choose.preferred(candidates):
             index = candidates.index(best)
+            log.info("checking gates", candidate=choose.title(best))
             results = self._gates(trials[index])
             if all(result.passed for result in results):
                 return best, results
@@ -165,7 +172,9 @@ class Measurement:
             return ()
         run = trial.engine.run
         timings = []
-        for batch, tokens in timing.grid(self._shapes):
+        grid = timing.grid(self._shapes)
+        for number, (batch, tokens) in enumerate(grid, start=1):
+            log.progress("measuring latency", number, len(grid), batch=batch, tokens=tokens)
             taken = timing.interleave({"": run}, timing.full_batch(self.texts, batch, tokens), _SURFACE)[""]
             timings.append(timing.timing(batch, tokens, taken))
         return tuple(timings)

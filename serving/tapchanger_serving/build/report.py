@@ -11,7 +11,7 @@ _KEPT_GATES = 12
 
 
 def report_text(report: BuildReport) -> str:
-    """The report as JSON of at most 4096 bytes: details go first, then passed slices, then words, then surface points."""
+    """The report as JSON of at most 4096 bytes: versions go first, then details, passed slices, words, surface points."""
     for smaller in _STAGES:
         text = report.dumps()
         if termination.size(text) <= TERMINATION_MESSAGE_LIMIT:
@@ -69,7 +69,12 @@ def _corners(report: BuildReport) -> BuildReport:
     return report.model_copy(update={"surface": (*report.surface[:1], *report.surface[-1:]) if report.surface else ()})
 
 
+def _no_software(report: BuildReport) -> BuildReport:
+    return report.model_copy(update={"software": None})
+
+
 _STAGES: tuple[Callable[[BuildReport], BuildReport], ...] = (
+    _no_software,
     _short_errors,
     _no_passed_details,
     _fewer_gates,

@@ -76,7 +76,7 @@ COMPONENT_SERVER: Final = "server"
 
 # Paths inside containers.
 STORE_DIR: Final = "/store"
-"""The artifact volume: `artifacts/sha256-<hex>/`, `reports/<build>.json`, `models/sha256-<hex>/` (fetched checkpoints)."""
+"""The artifact volume: `artifacts/sha256-<hex>/`, `reports/<build>.{json,html,md}`, `models/sha256-<hex>/` (fetched models)."""
 CLAIMS_DIR: Final = "/claims"
 """`pvc://CLAIM/path` is mounted read-only, so that it reads `/claims/CLAIM/path`."""
 WORK_DIR: Final = "/work"
@@ -88,5 +88,12 @@ TERMINATION_LOG: Final = "/dev/termination-log"
 # Environment of build steps.
 ENV_BUILD_REQUEST: Final = "TAPCHANGER_BUILD_REQUEST"
 """JSON of :class:`tapchanger_serving.contract.messages.BuildRequest`."""
+ENV_STORE_DIR: Final = "TAPCHANGER_STORE_DIR"
+ENV_CLAIMS_DIR: Final = "TAPCHANGER_CLAIMS_DIR"
+ENV_WORK_DIR: Final = "TAPCHANGER_WORK_DIR"
+ENV_TERMINATION_LOG: Final = "TAPCHANGER_TERMINATION_LOG"
+"""Where a step finds what a pod mounts, for runs outside a cluster; by default the paths above."""
+UNCHANGED_MARKER: Final = "unchanged"
+"""File that step `fetch` leaves in the scratch folder where the store holds the finished build already."""
 EXIT_USER_ERROR: Final = 42
 """Exit code of a step that can't succeed until the user changes something: the Job is not retried."""
