@@ -8,8 +8,8 @@ from typing import Any
 import click
 from rich.text import Text
 
+from tapchanger_cli import build, show, steer
 from tapchanger_cli import completion as completing
-from tapchanger_cli import show, steer
 from tapchanger_cli.options import EXIT_CODES, Helped, command, placed
 from tapchanger_cli.session import Session
 from tapchanger_operator.api.base import API_VERSION
@@ -55,7 +55,7 @@ def version(session: Session) -> None:
 for _command in (
     show.status, show.explain, show.history,
     steer.promote, steer.abort, steer.pause, steer.resume, steer.retry, steer.skip,
-    completion, version,
+    build.build, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -14,18 +14,28 @@ from tapchanger_serving.contract.messages import BuildReport
 
 @dataclass(frozen=True)
 class Build:
-    """One build. `report` is None while there is none, or where it is of another release (`unreadable`)."""
+    """One build. `report_uri` says where the complete report lies.
+
+    `report` is None while there is none, or where it is of another release (`unreadable`).
+    """
 
     name: str
     phase: str
     message: str
     report: BuildReport | None = None
     unreadable: bool = False
+    report_uri: str = ""
 
     def document(self) -> dict[str, Any]:
         """For `-o json`."""
         report = self.report.model_dump(mode="json", by_alias=True, exclude_none=True) if self.report else None
-        return {"name": self.name, "phase": self.phase, "message": self.message, "report": report}
+        return {
+            "name": self.name,
+            "phase": self.phase,
+            "message": self.message,
+            "report": report,
+            "reportUri": self.report_uri,
+        }
 
 
 def read(body: Mapping[str, Any]) -> Build:
@@ -43,4 +53,5 @@ def read(body: Mapping[str, Any]) -> Build:
         message=str(status.get("message", "")),
         report=report,
         unreadable=unreadable,
+        report_uri=str(status.get("reportUri", "")),
     )

@@ -105,7 +105,7 @@ def reconcile_build(tools: Tools, ref: Ref) -> float | None:
         state = JobState("Failed", failure=failure)
     except UserError as problem:
         state = JobState("Pending", trouble=Trouble(problem.reason, problem.message))
-    status = build_status.compose(before, state, body["metadata"]["generation"], now)
+    status = build_status.compose(ref.name, before, state, body["metadata"]["generation"], now)
     if status != before:
         tools.kube.apply_status(ref, status.model_dump(mode="json", by_alias=True, exclude_none=True))
     if status.phase != before.phase:

@@ -369,7 +369,12 @@ def build(name: str = BUILDS[NEW]) -> Object:
         "kind": "EngineBuild",
         "metadata": {"name": name, "namespace": "team-a"},
         "spec": {},
-        "status": {"phase": "Ready", "message": found["why"], "report": found},
+        "status": {
+            "phase": "Ready",
+            "message": found["why"],
+            "report": {**found, "digest": "sha256:" + "9" * 64},
+            "reportUri": f"pvc://tapchanger-artifacts/reports/{name}.json",
+        },
     }
 
 

@@ -78,20 +78,31 @@ def _build(build: Build) -> RenderableType:
     words = Text(f"{build.phase}: {build.message}")
     if build.unreadable:
         return Group(words, Text("its report is of another release and can't be read by this command"))
-    return Group(words, *_report(build.report)) if build.report else words
+    return Group(words, *report(build.report), *_place(build)) if build.report else words
 
 
-def _report(report: BuildReport) -> Iterator[RenderableType]:
-    rate = f"{number(report.torch_texts_per_second)} texts/s"
-    yield Text(f"{report.runtime} {report.precision}, {report.speedup:.2f} times PyTorch ({rate})")
+def report(found: BuildReport) -> Iterator[RenderableType]:
+    """The engine chosen, its gates and all candidates."""
+    rate = f"{number(found.torch_texts_per_second)} texts/s"
+    yield Text(f"{found.runtime} {found.precision}, {found.speedup:.2f} times PyTorch ({rate})")
     yield Text("")
     yield table(
-        ("GATE", "FOUND", "95 %", "BOUND", "", "DETAIL"), [_gate(entry) for entry in report.gates], right=("FOUND",)
+        ("GATE", "FOUND", "95 %", "BOUND", "", "DETAIL"), [_gate(entry) for entry in found.gates], right=("FOUND",)
     )
     yield Text("")
     columns = ("CANDIDATE", "TEXTS/S", "P50 MS", "MEMORY MIB", "FIDELITY", "", "ERROR")
     figures = ("TEXTS/S", "P50 MS", "MEMORY MIB", "FIDELITY")
-    yield table(columns, [_candidate(entry, report) for entry in report.candidates], right=figures)
+    yield table(columns, [_candidate(entry, found) for entry in found.candidates], right=figures)
+
+
+def _place(build: Build) -> Iterator[RenderableType]:
+    """Where the complete report lies."""
+    if build.report_uri:
+        stem = build.report_uri.removesuffix(".json")
+        digest = f", {build.report.digest}" if build.report and build.report.digest else ""
+        yield Text("")
+        yield Text(f"Complete report: {build.report_uri}{digest}")
+        yield Text(f"as a page: {stem}.html; as a model card: {stem}.md", style=QUIET)
 
 
 def _gate(entry: GateResult) -> tuple[RenderableType | str, ...]:
@@ -102,8 +113,8 @@ def _gate(entry: GateResult) -> tuple[RenderableType | str, ...]:
     return entry.name, found, within, entry.bound, _passed(entry.passed), detail
 
 
-def _candidate(entry: Candidate, report: BuildReport) -> tuple[RenderableType | str, ...]:
-    chosen = (entry.runtime, entry.precision) == (report.runtime, report.precision)
+def _candidate(entry: Candidate, found: BuildReport) -> tuple[RenderableType | str, ...]:
+    chosen = (entry.runtime, entry.precision) == (found.runtime, found.precision)
     name = Text(f"{entry.runtime} {entry.precision}", style="bold" if chosen else "")
     fidelity = entry.agreement if entry.agreement is not None else entry.cosine
     figures = (entry.texts_per_second, entry.p50_ms, entry.memory_mib, fidelity)

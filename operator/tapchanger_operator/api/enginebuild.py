@@ -69,4 +69,8 @@ class EngineBuildStatus(StatusModel):
     conditions: list[Condition] = Field(
         default=[], json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     )
-    report: BuildReport | None = None
+    report: BuildReport | None = Field(default=None, description="The report, cut to what a status can hold.")
+    report_uri: str = Field(
+        default="",
+        description="Where the complete report lies, with digest report.digest; beside it a page (.html) and a model card (.md).",
+    )

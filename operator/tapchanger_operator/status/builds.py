@@ -6,12 +6,14 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from tapchanger_operator import names
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.enginebuild import EngineBuildStatus, Phase
 from tapchanger_operator.resolve.resolution import sentence
 from tapchanger_operator.snapshot import JobState
 from tapchanger_operator.status.conditions import condition, merged
 from tapchanger_serving.contract.messages import BuildReport, StepFailure
+from tapchanger_serving.contract.stored import report_path
 
 _PHASES: Final[dict[str, Phase]] = {"fetch": "Fetching", "export": "Exporting", "measure": "Measuring"}
 _WORDS: Final[dict[Phase, str]] = {
@@ -22,14 +24,16 @@ _WORDS: Final[dict[Phase, str]] = {
 }
 
 
-def compose(before: EngineBuildStatus, job: JobState | None, generation: int, now: float) -> EngineBuildStatus:
-    """The status of a build whose Job stands as `job` says. A build that has ended stays as it is."""
+def compose(
+    name: str, before: EngineBuildStatus, job: JobState | None, generation: int, now: float
+) -> EngineBuildStatus:
+    """The status of the build `name`, whose Job stands as `job` says. A build that has ended stays as it is."""
     if before.phase in ("Ready", "Failed"):
         return before
     if job is None:
         return _running(before, "Pending", None, generation, now)
     if job.phase == "Succeeded":
-        return _succeeded(before, job, generation, now)
+        return _succeeded(name, before, job, generation, now)
     if job.phase == "Failed":
         failure = job.failure or StepFailure(
             reason=reasons.BUILD_CRASHED, message="the build's Job failed without a message"
@@ -60,7 +64,7 @@ def _running(
     )
 
 
-def _succeeded(before: EngineBuildStatus, job: JobState, generation: int, now: float) -> EngineBuildStatus:
+def _succeeded(name: str, before: EngineBuildStatus, job: JobState, generation: int, now: float) -> EngineBuildStatus:
     try:
         report = BuildReport.model_validate_json(job.answer or "")
     except ValidationError as problem:
@@ -79,6 +83,7 @@ def _succeeded(before: EngineBuildStatus, job: JobState, generation: int, now: f
         message=report.why,
         conditions=merged(before.conditions, parts, generation, now),
         report=report,
+        report_uri=f"pvc://{names.STORE_CLAIM}/{report_path(name)}",
     )
 
 

@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     steps = parser.add_subparsers(dest="step", required=True)
     inspecting = steps.add_parser("inspect", help="say what a checkpoint and this machine are")
     inspecting.add_argument("--uri", required=True)
-    inspecting.add_argument("--task", required=True, choices=TASKS)
+    inspecting.add_argument(
+        "--task", required=True, choices=(*TASKS, "auto"), help="auto: what the checkpoint's head does"
+    )
     inspecting.add_argument("--known", type=Inspection.model_validate_json, help="JSON of what was found before")
     for name, text in (
         ("fetch", "copy and verify the checkpoint"),

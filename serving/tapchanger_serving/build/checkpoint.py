@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
-from tapchanger_serving.build.heads import check_head
+from tapchanger_serving.build.heads import check_head, tasks_of
 from tapchanger_serving.build.weights import Weights, find_weights, incomplete
 from tapchanger_serving.contract.artifact import Pooling
 
+AUTO = "auto"
+"""For a task: the first one that the checkpoint's head can do."""
 _CONFIG = "config.json"
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -99,6 +101,17 @@ def read_checkpoint(folder: Path, task: str) -> Checkpoint:
         pooling=_pooling(folder) if task == "feature-extraction" else None,
         weights=weights,
     )
+
+
+def natural_task(folder: Path) -> str:
+    """The task of the checkpoint's head. Raises `CheckpointIncomplete` or, where no head is known, `TaskMismatch`."""
+    config = _json(folder, _CONFIG)
+    if config is None:
+        raise incomplete(f"no {_CONFIG} in the folder")
+    architectures = config.get("architectures") or [""]
+    able = tasks_of(str(architectures[0])) or ("feature-extraction",)
+    check_head(config, able[0])
+    return able[0]
 
 
 def _json(folder: Path, name: str) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ def convert(request: BuildRequest, places: Places) -> None:
     places.exported.mkdir(parents=True)
     checkpoint = read_checkpoint(places.checkpoint, request.task)
     place_tokenizer(checkpoint, places.exported)
+    log.info("loading model", architecture=checkpoint.architecture, parameters=checkpoint.weights.parameters)
     model = load_torch(places.checkpoint, request.task, attention="eager")
     output = HIDDEN if request.task == "feature-extraction" else LOGITS
     _export_graphs(request, places, model, output, max_tokens=checkpoint.max_tokens)
@@ -37,6 +38,7 @@ def convert(request: BuildRequest, places: Places) -> None:
 
 def _export_graphs(request: BuildRequest, places: Places, model: TorchModel, output: str, *, max_tokens: int) -> None:
     started = time.monotonic()
+    log.info("exporting graph")
     export_graph(model.headed, places.exported / GRAPH, output, max_tokens=max_tokens)
     if request.hardware.gpu is not None:
         for precision, kind in HALVES.items():
@@ -73,6 +75,7 @@ def _write_reference(
     started = time.monotonic()
     rows = load_texts(request, places.dataset(), tokenizer, facts.max_tokens)
     require_same_tokens(checkpoint, tokenizer, rows, facts.max_tokens)
+    log.info("answering with PyTorch", texts=len(rows))
     apart = request.task == "feature-extraction"
     reference = answers(model.run, Encoded.of(tokenizer, rows, facts.max_batch_size, apart=apart), facts)
     np.savez(places.exported / REFERENCE, answers=reference)

@@ -28,6 +28,7 @@ def fetch(request: BuildRequest, places: Places) -> None:
         return
     started = time.monotonic()
     credentials.adopt(places.credentials)
+    log.info("fetching checkpoint", uri=request.uri)
     source = source_of(request.uri, claims=places.claims)
     with scratch() as folder:
         found = cache.kept(places, request.digest) if source.remote else None

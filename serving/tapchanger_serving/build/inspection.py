@@ -7,19 +7,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from tapchanger_serving.build import cache, credentials, log
-from tapchanger_serving.build.checkpoint import Checkpoint, read_checkpoint
+from tapchanger_serving.build.checkpoint import AUTO, Checkpoint, natural_task, read_checkpoint
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
 from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.sources import source_of
-from tapchanger_serving.contract.messages import Inspection
+from tapchanger_serving.contract.messages import Inspection, Task
 
 
 def inspect(uri: str, task: str, places: Places, known: Inspection | None = None) -> Inspection:
-    """Reads the checkpoint at `uri` for `task`; where the source tells that nothing changed, `known` is the answer.
+    """Reads the checkpoint at `uri` for `task`; "auto" is the first task that its head can do.
+
+    Where the source tells that nothing changed, `known` is the answer.
 
     Raises :class:`tapchanger_serving.build.failures.StepError` for everything that the user has to change.
     """
@@ -31,12 +34,14 @@ def inspect(uri: str, task: str, places: Places, known: Inspection | None = None
         log.info("checkpoint is as it was", uri=uri, digest=known.digest)
         return known
     with scratch() as folder:
-        checkpoint = read_checkpoint(source.folder(folder), task)
+        found_at = source.folder(folder)
+        task = natural_task(found_at) if task == AUTO else task
+        checkpoint = read_checkpoint(found_at, task)
         digest = hash_tree(checkpoint.folder, checkpoint.files)
         require_pin(uri, source.tree_pin, digest)
         if source.remote:
             cache.keep(places, checkpoint, digest)
-        found = _described(checkpoint, digest, version)
+        found = _described(checkpoint, digest, task, version)
     log.info(
         "inspected checkpoint", uri=uri, digest=digest, architecture=found.architecture, parameters=found.parameters
     )
@@ -64,9 +69,10 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _described(checkpoint: Checkpoint, digest: str, version: str | None) -> Inspection:
+def _described(checkpoint: Checkpoint, digest: str, task: str, version: str | None) -> Inspection:
     return Inspection(
         digest=digest,
+        task=cast("Task", task),
         architecture=checkpoint.architecture,
         labels=checkpoint.labels,
         max_tokens=checkpoint.max_tokens,

@@ -1,4 +1,7 @@
-"""Progress as JSON lines on standard output: `level`, `msg`, then the event's own fields."""
+"""Progress as JSON lines on standard output: `level`, `msg`, then the event's own fields.
+
+What begins is said before it does (`number` and `of` count such things), what ended with its `seconds`.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,11 @@ def adopt_libraries() -> None:
 def info(msg: str, **fields: object) -> None:
     """Says what the step did, once."""
     _write("info", msg, fields)
+
+
+def progress(msg: str, number: int, of: int, **fields: object) -> None:
+    """Says what begins now, the `number`-th of so many."""
+    _write("info", msg, {"number": number, "of": of} | fields)
 
 
 def warning(msg: str, **fields: object) -> None:

@@ -7,7 +7,8 @@ from tapchanger_serving.build.failures import WrongNodeError
 from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.report import report_text
-from tapchanger_serving.contract.messages import BuildRequest
+from tapchanger_serving.contract.messages import BuildReport, BuildRequest
+from tapchanger_serving.contract.software import software
 
 
 def measure(request: BuildRequest, places: Places) -> str:
@@ -28,11 +29,18 @@ def measure(request: BuildRequest, places: Places) -> str:
     report = Measurement.prepare(request, places).report()
     durations.remember(places, "measure")
     taken = durations.recall(places)
-    report = report.model_copy(update={"seconds": round(sum(taken.values()), 1)})
-    store.write_report(places, request.name, report)
+    report = report.model_copy(update={"seconds": round(sum(taken.values()), 1), "software": software()})
+    report = _written(request, places, report)
     cache.forget(places, request.digest)
     log.info("stored engine", artifact=report.artifact, why=report.why, seconds=taken)
     return report_text(report)
+
+
+def _written(request: BuildRequest, places: Places, report: BuildReport) -> BuildReport:
+    from tapchanger_serving.build.pages import Built, card, page
+
+    built = Built(request, store.read_manifest(places, report.artifact), report)
+    return store.write_report(places, request.name, report, page.render(built), card.render(built))
 
 
 def _require_hardware(request: BuildRequest) -> None:

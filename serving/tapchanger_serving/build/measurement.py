@@ -123,7 +123,12 @@ class Measurement:
         bench = Bench(self.places.exported, self.places.candidates, self.model, self.request.hardware, calibration)
         reference = self._reference(picked)
         feeds = timing.full_batch(self.texts, *timing.reference_point(self._shapes))
-        return [attempt(recipe, bench, texts, reference, feeds) for recipe in plan(self.request, self.request.hardware)]
+        recipes = plan(self.request, self.request.hardware)
+        trials = []
+        for number, recipe in enumerate(recipes, start=1):
+            log.progress("trying candidate", number, len(recipes), candidate=recipe.name)
+            trials.append(attempt(recipe, bench, texts, reference, feeds))
+        return trials
 
     def _encoded(self, rows: Rows) -> Encoded:
         apart = self.request.task == "feature-extraction"
@@ -141,6 +146,7 @@ class Measurement:
             trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None
         }
         runners[_TORCH] = with_best_threads(self._pytorch.on, feeds).run
+        log.info("timing engines beside PyTorch", engines=list(runners), batch=batch, tokens=tokens)
         many = timing.interleave(runners, feeds, _COMPARE_SPEED)
         single = timing.interleave(runners, timing.full_batch(self.texts, 1, tokens), _COMPARE_SPEED)
         speeds = {name: batch / timing.median(seconds) for name, seconds in many.items()}
@@ -178,6 +184,7 @@ class Measurement:
         failed: list[tuple[Candidate, Verdict]] = []
         for best in choose.preferred(candidates):
             index = candidates.index(best)
+            log.info("checking gates", candidate=choose.title(best))
             trial = trials[index]
             if trial.engine is None:
                 raise ValueError(trial.recipe.name)
@@ -209,7 +216,9 @@ class Measurement:
             return ()
         run = trial.engine.run
         timings = []
-        for batch, tokens in timing.grid(self._shapes):
+        grid = timing.grid(self._shapes)
+        for number, (batch, tokens) in enumerate(grid, start=1):
+            log.progress("measuring latency", number, len(grid), batch=batch, tokens=tokens)
             taken = timing.interleave({"": run}, timing.full_batch(self.texts, batch, tokens), _SURFACE)[""]
             timings.append(timing.timing(batch, tokens, taken))
         return tuple(timings)

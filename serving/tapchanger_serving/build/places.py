@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tapchanger_serving.contract import names
+from tapchanger_serving.contract.stored import report_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,11 @@ class Places:
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Places:
         """`TAPCHANGER_{STORE,CLAIMS,WORK,CREDENTIALS}_DIR` and `TAPCHANGER_TERMINATION_LOG`, else the contract's paths."""
         return cls(
-            store=Path(environ.get("TAPCHANGER_STORE_DIR", names.STORE_DIR)),
-            claims=Path(environ.get("TAPCHANGER_CLAIMS_DIR", names.CLAIMS_DIR)),
-            work=Path(environ.get("TAPCHANGER_WORK_DIR", names.WORK_DIR)),
-            termination_log=Path(environ.get("TAPCHANGER_TERMINATION_LOG", names.TERMINATION_LOG)),
-            credentials=Path(environ.get("TAPCHANGER_CREDENTIALS_DIR", names.CREDENTIALS_DIR)),
+            store=Path(environ.get(names.ENV_STORE_DIR, names.STORE_DIR)),
+            claims=Path(environ.get(names.ENV_CLAIMS_DIR, names.CLAIMS_DIR)),
+            work=Path(environ.get(names.ENV_WORK_DIR, names.WORK_DIR)),
+            termination_log=Path(environ.get(names.ENV_TERMINATION_LOG, names.TERMINATION_LOG)),
+            credentials=Path(environ.get(names.ENV_CREDENTIALS_DIR, names.CREDENTIALS_DIR)),
         )
 
     @property
@@ -49,7 +50,7 @@ class Places:
     @property
     def unchanged(self) -> Path:
         """Marker: the store already holds this build, so there is nothing to do."""
-        return self.work / "unchanged"
+        return self.work / names.UNCHANGED_MARKER
 
     def dataset(self) -> Path | None:
         """The fetched evaluation data, if the request names any."""
@@ -60,5 +61,13 @@ class Places:
         return next(iter(sorted(self.work.glob("calibration.*"))), None)
 
     def report(self, name: str) -> Path:
-        """The stored report of the build `name`."""
-        return self.store / "reports" / f"{name}.json"
+        """The stored report of the build `name`: what makes the build finished."""
+        return self.store / report_path(name)
+
+    def page(self, name: str) -> Path:
+        """The report as a page for people."""
+        return self.report(name).with_suffix(".html")
+
+    def card(self, name: str) -> Path:
+        """The model card, in the Hub's format."""
+        return self.report(name).with_suffix(".md")

@@ -15,7 +15,7 @@ _CLASSES = 3
 def report_text(report: BuildReport) -> str:
     """The report as JSON of at most 4096 bytes.
 
-    Diagrams and examples go first, then details, passed slices, words and surface points; last go whole sections.
+    Versions, diagrams and examples go first, then details, passed slices, words and surface points; last go whole sections.
     """
     for smaller in _STAGES:
         text = report.dumps()
@@ -113,7 +113,12 @@ def _no_sections(report: BuildReport) -> BuildReport:
     return report.model_copy(update={"data": None, "robustness": ()})
 
 
+def _no_software(report: BuildReport) -> BuildReport:
+    return report.model_copy(update={"software": None})
+
+
 _STAGES: tuple[Callable[[BuildReport], BuildReport], ...] = (
+    _no_software,
     _no_lists,
     _short_errors,
     _no_passed_details,

@@ -18,11 +18,12 @@ from tapchanger_serving.build.digest import copy_hashed, file_sha256
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact, ArtifactFile
 from tapchanger_serving.contract.messages import BuildReport
+from tapchanger_serving.contract.stored import artifact_path
 
 
 def artifact_folder(places: Places, digest: str) -> Path:
     """Where the artifact `sha256:<hex>` lies."""
-    return places.store / "artifacts" / digest.replace(":", "-")
+    return places.store / artifact_path(digest)
 
 
 def write_artifact(places: Places, files: Mapping[str, Path], manifest: Artifact) -> tuple[str, int]:
@@ -57,28 +58,40 @@ def valid_artifact(folder: Path, digest: str) -> bool:
     return all(_intact(folder / entry.path, entry) for entry in artifact.files)
 
 
-def write_report(places: Places, name: str, report: BuildReport) -> None:
-    """Stores the complete report of the build `name`."""
-    target = places.report(name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
-    os.close(handle)
-    _write_synced(Path(temporary), report.dumps().encode())
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(target)
-    _sync(target.parent)
+def read_manifest(places: Places, digest: str) -> Artifact:
+    """The manifest of the artifact `sha256:<hex>`, which must be in the store."""
+    return Artifact.model_validate_json((artifact_folder(places, digest) / MANIFEST).read_bytes())
+
+
+def write_report(places: Places, name: str, report: BuildReport, page: str, card: str) -> BuildReport:
+    """Stores the complete report of the build `name`, with its page for people and its model card.
+
+    The report is written last, since it is what makes the build finished. Returns it with its digest.
+    """
+    content = report.dumps().encode()
+    for path, text in ((places.page(name), page.encode()), (places.card(name), card.encode())):
+        _write_file(path, text)
+    _write_file(places.report(name), content)
+    return _with_digest(report, content)
 
 
 def finished(places: Places, name: str) -> BuildReport | None:
-    """The stored report of the build `name`, if its artifact is still valid."""
+    """The stored report of the build `name` with its digest, if its artifact is still valid."""
     path = places.report(name)
     if not path.is_file():
         return None
+    content = path.read_bytes()
     try:
-        report = BuildReport.model_validate_json(path.read_bytes())
+        report = BuildReport.model_validate_json(content)
     except ValidationError:
         return None
-    return report if valid_artifact(artifact_folder(places, report.artifact), report.artifact) else None
+    if not valid_artifact(artifact_folder(places, report.artifact), report.artifact):
+        return None
+    return _with_digest(report, content)
+
+
+def _with_digest(report: BuildReport, content: bytes) -> BuildReport:
+    return report.model_copy(update={"digest": f"sha256:{hashlib.sha256(content).hexdigest()}"})
 
 
 def _take(name: str, source: Path, target: Path) -> ArtifactFile:
@@ -105,6 +118,20 @@ def _publish(folder: Path, target: Path, digest: str) -> None:
 
 def _intact(path: Path, entry: ArtifactFile) -> bool:
     return path.is_file() and path.stat().st_size == entry.size_bytes and file_sha256(path) == entry.sha256
+
+
+def _write_file(target: Path, content: bytes) -> None:
+    """Writes a file beside its place and renames it into it, readable by everyone."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+    os.close(handle)
+    try:
+        _write_synced(Path(temporary), content)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    _sync(target.parent)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

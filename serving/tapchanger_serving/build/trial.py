@@ -38,7 +38,8 @@ def attempt(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, fee
         trial = _tried(recipe, bench, texts, reference, feeds)
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises is this candidate's result, and is reported
         lines = str(error).strip().splitlines()
-        log.warning("candidate failed", candidate=recipe.name, error=str(error))
+        taken = round(time.monotonic() - started, 2)
+        log.warning("candidate failed", candidate=recipe.name, error=str(error), seconds=taken)
         return Trial(recipe, error=f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
     log.info(
         "tried candidate",

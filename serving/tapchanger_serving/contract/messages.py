@@ -44,9 +44,11 @@ class Inspection(Message):
 
     `digest` is `sha256:<hex>` over the sorted lines `<sha256 of file>  <relative path>\\n` of the files that are used.
     `version` is the source's own mark of the content (a commit, a manifest's digest); None where it has none.
+    `task` is the one it was inspected for.
     """
 
     digest: str
+    task: Task | None = None
     architecture: str
     labels: tuple[str, ...] = ()
     max_tokens: int
@@ -145,7 +147,9 @@ class BuildReport(Message):
     """What a finished build says; it is the termination message of step `measure` and part of the stored report.
 
     `speedup` is texts per second of the chosen engine over PyTorch eager, measured in the same run, turn by turn.
-    `artifact` is `sha256:<hex>` of the manifest; the files are `artifacts/sha256-<hex>/` in the store.
+    `artifact` is `sha256:<hex>` of the manifest; the files are `artifacts/sha256-<hex>/` in the store. `software` has the
+    versions of the libraries that made and measured the engine. `digest` is `sha256:<hex>` of the stored report's bytes, which
+    only the termination message can say.
     """
 
     artifact: str
@@ -163,3 +167,5 @@ class BuildReport(Message):
     calibration: Calibration | None = None
     robustness: tuple[Flips, ...] = ()
     data: DataQuality | None = None
+    software: dict[str, str] | None = None
+    digest: str | None = None

@@ -136,8 +136,7 @@ def stored_build(places: Places, tmp_path: Path) -> BuildReport:
         artifact=digest, size_bytes=size, runtime="openvino", precision="fp32", why="fast", speedup=2, torch_texts_per_second=1,
         candidates=(), gates=(), surface=(), compared_texts=1, seconds=1,
     )  # fmt: skip
-    store.write_report(places, "eb-1", report)
-    return report
+    return store.write_report(places, "eb-1", report, "<html>", "# card")
 
 
 def test_a_build_that_is_in_the_store_is_not_made_again(

@@ -109,10 +109,25 @@ def test_losing_a_race_for_the_same_content_is_as_good_as_winning(
 def test_a_report_counts_only_with_its_artifact(places: Places, files: dict[str, Path]) -> None:
     digest, _ = store.write_artifact(places, files, MANIFEST)
     assert store.finished(places, "eb-1") is None
-    store.write_report(places, "eb-1", report(digest))
-    assert store.finished(places, "eb-1") == report(digest)
+    stored = store.write_report(places, "eb-1", report(digest), "<html>", "# card")
+    assert store.finished(places, "eb-1") == stored
+    assert stored.digest == f"sha256:{hashlib.sha256(places.report('eb-1').read_bytes()).hexdigest()}"
+    assert BuildReport.model_validate_json(places.report("eb-1").read_bytes()) == report(digest)
+    assert (places.page("eb-1").read_text(), places.card("eb-1").read_text()) == ("<html>", "# card")
     (store.artifact_folder(places, digest) / "model.onnx").unlink()
     assert store.finished(places, "eb-1") is None
+
+
+def test_a_build_that_ends_before_its_report_is_written_is_not_finished(
+    places: Places, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, _ = store.write_artifact(places, files, MANIFEST)
+    places.report("eb-1").mkdir(parents=True)  # the report can't take the place of a folder
+    with pytest.raises(OSError, match="eb-1"):
+        store.write_report(places, "eb-1", report(digest), "<html>", "# card")
+    assert places.page("eb-1").is_file()
+    assert store.finished(places, "eb-1") is None
+    assert [path.name for path in places.page("eb-1").parent.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_report_of_another_release_does_not_count(places: Places) -> None:

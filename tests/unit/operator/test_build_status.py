@@ -21,7 +21,7 @@ UNFIT = Trouble(reasons.NO_NODE_FITS, "0/1 nodes are available: 1 Insufficient m
 
 
 def after(job: JobState | None, before: EngineBuildStatus = NEW) -> EngineBuildStatus:
-    return compose(before, job, 1, T0)
+    return compose("eb-1", before, job, 1, T0)
 
 
 def conditions(status: EngineBuildStatus) -> dict[str, tuple[str, str]]:
@@ -53,6 +53,7 @@ def test_a_finished_build_keeps_its_report() -> None:
     status = after(JobState("Succeeded", answer=report().dumps()))
     assert (status.phase, status.engine, status.speedup) == ("Ready", "openvino/bf16", "3.01x")
     assert status.report == report()
+    assert status.report_uri == "pvc://tapchanger-artifacts/reports/eb-1.json"
     assert conditions(status)["Ready"] == ("True", reasons.BUILD_READY)
     assert "fastest of 4" in status.message
 
@@ -113,4 +114,4 @@ def test_deployers_read_true_health(job: JobState | None, health: str) -> None:
 
 def test_looking_again_changes_nothing() -> None:
     running = after(JobState("Running", step="export"))
-    assert compose(running, JobState("Running", step="export"), 1, T0 + 60) == running
+    assert compose("eb-1", running, JobState("Running", step="export"), 1, T0 + 60) == running

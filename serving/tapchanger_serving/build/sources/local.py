@@ -78,7 +78,8 @@ class LocalSource:
 
     def _neighbours(self) -> str:
         parent = self.path.parent
-        names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
+        found = parent.iterdir() if parent.is_dir() else ()
+        names = sorted(entry.name for entry in found if not entry.name.startswith("."))
         return f"beside it lie: {', '.join(names[:10])}" if names else "the folder above it is missing or empty"
 
 
