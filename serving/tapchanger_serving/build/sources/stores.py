@@ -83,7 +83,9 @@ def _gs(environ: Mapping[str, str]) -> Store:
     import aiohttp
     import google.auth.exceptions
     import requests
-    from gcsfs import GCSFileSystem
+
+    # The package's own name for it asks a second service about the bucket before every call.
+    from gcsfs.core import GCSFileSystem
     from gcsfs.retry import HttpError
 
     client = GCSFileSystem(
