@@ -18,7 +18,7 @@ from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Inspection, StepFailure
 from tapchanger_serving.contract.names import ENV_BUILD_REQUEST
 
-SERVING = Path(__file__).parents[3] / "serving"
+SERVING = Path(__file__).parents[2] / "serving"
 SENTENCES = [
     "the train is late again and nobody knows why",
     "what a lovely cup of tea, thank you",
@@ -70,17 +70,20 @@ class Build:
     ) -> subprocess.CompletedProcess[str]:
         """Runs one step; its last word is in the termination log."""
         self.places.termination_log.unlink(missing_ok=True)
-        env = os.environ | {
+        env = os.environ | self.environment(request) | environment
+        command = [sys.executable, "-m", "tapchanger_serving.build", *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    def environment(self, request: BuildRequest | None = None) -> dict[str, str]:
+        """What a step finds in its environment."""
+        return {
             "PYTHONPATH": str(SERVING),
             "TAPCHANGER_STORE_DIR": str(self.places.store),
             "TAPCHANGER_CLAIMS_DIR": str(self.places.claims),
             "TAPCHANGER_WORK_DIR": str(self.places.work),
             "TAPCHANGER_TERMINATION_LOG": str(self.places.termination_log),
             **({ENV_BUILD_REQUEST: request.dumps()} if request else {}),
-            **environment,
         }
-        command = [sys.executable, "-m", "tapchanger_serving.build", *arguments]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
     def request(self, uri: str, task: str, **fields: Any) -> BuildRequest:
         """Inspects the model and asks for its build."""

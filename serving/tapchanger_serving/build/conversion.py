@@ -17,6 +17,7 @@ from tapchanger_serving.build.graph import HALVES, export_graph
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.textset import Encoded, load_texts
 from tapchanger_serving.build.torch_model import TorchModel, load_torch
+from tapchanger_serving.build.vocabulary import make_tokenizer, try_tokenizer
 from tapchanger_serving.build.weights import incomplete
 from tapchanger_serving.contract.messages import BuildRequest
 from tapchanger_serving.contract.names import HIDDEN, LOGITS
@@ -76,15 +77,10 @@ def _write_reference(request: BuildRequest, places: Places, facts: Exported, mod
 
 
 def _place_tokenizer(checkpoint: Checkpoint, target: Path) -> None:
-    """Copies tokenizer.json, or makes it from the older vocabulary files."""
+    """Copies tokenizer.json, or makes it from the older vocabulary files; then tries it."""
+    placed = target / TOKENIZER_FILE
     if (checkpoint.folder / TOKENIZER_FILE).is_file():
-        shutil.copyfile(checkpoint.folder / TOKENIZER_FILE, target / TOKENIZER_FILE)
-        return
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=False)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise incomplete(f"{type(tokenizer).__name__} has no fast form, so no {TOKENIZER_FILE} can be made from it")
-    backend.save(str(target / TOKENIZER_FILE))
-    log.info("made the tokenizer from older files", kind=type(tokenizer).__name__)
+        shutil.copyfile(checkpoint.folder / TOKENIZER_FILE, placed)
+    else:
+        make_tokenizer(checkpoint.folder, placed)
+    try_tokenizer(placed, checkpoint.embedding_rows, checkpoint.max_tokens)

@@ -7,15 +7,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from tapchanger_serving.build.failures import DATASET_FIELD, StepError
+from tapchanger_serving.build.files import shown
 
 if TYPE_CHECKING:
     from tapchanger_serving.contract.messages import DatasetSource
 
 MAX_ROWS = 5000
 _CELL_LIMIT = 1 << 24
+_ROWS_LIMIT = 2_000_000
+_FILE_LIMIT = 2 << 30
 SUFFIXES = (".csv", ".jsonl")
 
 
@@ -39,12 +42,14 @@ def read_dataset(path: Path, source: DatasetSource, limit: int = MAX_ROWS) -> Ro
     """
     wanted = [source.text, *([source.text_pair] if source.text_pair else []), source.label, *source.slices]
     try:
-        rows = [_cells(row, wanted, number) for number, row in enumerate(_records(path), start=1)]
-    except (ValueError, csv.Error) as error:
+        # Read twice, so that only the rows that are kept are ever in memory.
+        count = sum(1 for _ in _rows(path, wanted))
+        chosen = frozenset(evenly(count, limit))
+        rows = [row for index, row in enumerate(_rows(path, wanted)) if index in chosen]
+    except (ValueError, csv.Error, RecursionError) as error:
         raise _invalid(f"{source.uri}: {error}") from error
     if not rows:
         raise _invalid(f"{source.uri} has no rows")
-    rows = [rows[index] for index in evenly(len(rows), limit)]
     columns = {name: tuple(row[name] for row in rows) for name in wanted}
     return Rows(
         texts=columns[source.text],
@@ -68,13 +73,40 @@ def suffix_of(uri: str) -> str:
     return suffix
 
 
+def require_size(path: Path, uri: str) -> None:
+    """Raises `DatasetInvalid` for a file of more than 2 GiB."""
+    if path.stat().st_size > _FILE_LIMIT:
+        raise _invalid(f"{uri} has {path.stat().st_size} bytes, and at most {_FILE_LIMIT} are read")
+
+
+def _rows(path: Path, wanted: list[str]) -> Iterator[dict[str, str]]:
+    for number, record in enumerate(_records(path), start=1):
+        if number > _ROWS_LIMIT:
+            msg = f"more than {_ROWS_LIMIT} rows; a build evaluates {MAX_ROWS}, so give a sample"
+            raise ValueError(msg)
+        yield _cells(record, wanted, number)
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    number = 0
+    while line := stream.readline(_CELL_LIMIT + 1):
+        number += 1
+        if len(line) > _CELL_LIMIT:
+            msg = f"line {number} has more than {_CELL_LIMIT} characters"
+            raise ValueError(msg)
+        if "\0" in line:
+            msg = f"line {number} holds a NUL character"
+            raise ValueError(msg)
+        yield line
+
+
 def _records(path: Path) -> Iterator[Mapping[str, object]]:
     csv.field_size_limit(_CELL_LIMIT)
     with path.open(encoding="utf-8-sig", newline="") as stream:
         if path.suffix == ".csv":
-            yield from csv.DictReader(stream, strict=True)
+            yield from csv.DictReader(_lines(stream), strict=True)
             return
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(_lines(stream), start=1):
             if not line.strip():
                 continue
             record = json.loads(line)
@@ -87,10 +119,15 @@ def _records(path: Path) -> Iterator[Mapping[str, object]]:
 def _cells(row: Mapping[str, object], wanted: list[str], number: int) -> dict[str, str]:
     missing = [name for name in wanted if row.get(name) is None]
     if missing:
-        columns = ", ".join(str(name) for name in row)
+        columns = ", ".join(shown(name) for name in list(row)[:20])
         msg = f"row {number} has no {', '.join(repr(name) for name in missing)}; the columns are {columns}"
         raise ValueError(msg)
-    return {name: str(row[name]) for name in wanted}
+    cells = {name: str(row[name]) for name in wanted}
+    torn = [name for name, cell in cells.items() if any("\ud800" <= character <= "\udfff" for character in cell)]
+    if torn:
+        msg = f"row {number} has half a surrogate pair in {torn[0]!r}, which is no text"
+        raise ValueError(msg)
+    return cells
 
 
 def _invalid(message: str) -> StepError:
@@ -98,5 +135,5 @@ def _invalid(message: str) -> StepError:
         "DatasetInvalid",
         message,
         field=DATASET_FIELD,
-        remedy="give a UTF-8 .csv with a header line or a .jsonl with one object a line, and name its columns",
+        remedy="give a UTF-8 .csv with a header line or a .jsonl with one object a line, not packed, and name its columns",
     )
