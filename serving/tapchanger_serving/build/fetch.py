@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from tapchanger_serving.build import cache, durations, log, store
+from tapchanger_serving.build import cache, collect, durations, log, store
 from tapchanger_serving.build.checkpoint import read_checkpoint
-from tapchanger_serving.build.dataset import suffix_of
+from tapchanger_serving.build.dataset import require_size, suffix_of
 from tapchanger_serving.build.digest import copy_hashed, copy_tree
 from tapchanger_serving.build.failures import DATASET_FIELD, MODEL_FIELD, StepError
 from tapchanger_serving.build.inspection import require_pin, scratch
@@ -26,6 +26,7 @@ def fetch(request: BuildRequest, places: Places) -> None:
         places.unchanged.touch()
         log.info("build is in the store already; nothing to do", build=request.name)
         return
+    collect.sweep(places)
     started = time.monotonic()
     source = source_of(request.uri, claims=places.claims)
     with scratch() as folder:
@@ -54,7 +55,9 @@ def _fetch_dataset(request: BuildRequest, places: Places) -> None:
     target = places.work / f"dataset{suffix_of(uri)}"
     source = source_of(uri, claims=places.claims, field=f"{DATASET_FIELD}.uri")
     with scratch() as folder:
-        digest = "sha256:" + copy_hashed(source.file(folder), target)
+        file = source.file(folder)
+        require_size(file, uri)
+        digest = "sha256:" + copy_hashed(file, target)
     if source.tree_pin not in (None, digest):
         raise StepError(
             "DigestMismatch",

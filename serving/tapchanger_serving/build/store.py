@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,6 +19,9 @@ from tapchanger_serving.build.digest import copy_hashed, file_sha256
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact, ArtifactFile
 from tapchanger_serving.contract.messages import BuildReport
+
+INCOMING = ".incoming-"
+"""What has this prefix is being written or taken away. After a kill it stays until it is collected; nobody reads it."""
 
 
 def artifact_folder(places: Places, digest: str) -> Path:
@@ -32,7 +36,7 @@ def write_artifact(places: Places, files: Mapping[str, Path], manifest: Artifact
     """
     parent = places.store / "artifacts"
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))
     try:
         entries = [_take(name, source, folder / name) for name, source in sorted(files.items())]
         complete = manifest.model_copy(update={"files": tuple(entries)})
@@ -61,7 +65,7 @@ def write_report(places: Places, name: str, report: BuildReport) -> None:
     """Stores the complete report of the build `name`."""
     target = places.report(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+    handle, temporary = tempfile.mkstemp(prefix=INCOMING, dir=target.parent)
     os.close(handle)
     _write_synced(Path(temporary), report.dumps().encode())
     Path(temporary).chmod(0o644)
@@ -70,7 +74,10 @@ def write_report(places: Places, name: str, report: BuildReport) -> None:
 
 
 def finished(places: Places, name: str) -> BuildReport | None:
-    """The stored report of the build `name`, if its artifact is still valid."""
+    """The stored report of the build `name`, if its artifact is still valid.
+
+    Both are marked as used now, before they are read, so that they aren't collected meanwhile.
+    """
     path = places.report(name)
     if not path.is_file():
         return None
@@ -78,7 +85,11 @@ def finished(places: Places, name: str) -> BuildReport | None:
         report = BuildReport.model_validate_json(path.read_bytes())
     except ValidationError:
         return None
-    return report if valid_artifact(artifact_folder(places, report.artifact), report.artifact) else None
+    folder = artifact_folder(places, report.artifact)
+    for used in (path, folder):
+        with suppress(FileNotFoundError):
+            os.utime(used)
+    return report if valid_artifact(folder, report.artifact) else None
 
 
 def _take(name: str, source: Path, target: Path) -> ArtifactFile:
@@ -90,8 +101,9 @@ def _take(name: str, source: Path, target: Path) -> ArtifactFile:
 
 def _publish(folder: Path, target: Path, digest: str) -> None:
     if valid_artifact(target, digest):
+        os.utime(target)
         return
-    shutil.rmtree(target, ignore_errors=True)
+    _set_aside(target)
     folder.chmod(0o755)
     _sync(folder)
     try:
@@ -101,6 +113,17 @@ def _publish(folder: Path, target: Path, digest: str) -> None:
         if not valid_artifact(target, digest):
             raise
     _sync(target.parent)
+
+
+def _set_aside(damaged: Path) -> None:
+    """Takes a damaged artifact away in one step: a build that is killed while it deletes leaves no part of it in place."""
+    if not damaged.exists():
+        return
+    aside = Path(tempfile.mkdtemp(prefix=INCOMING, dir=damaged.parent))
+    try:
+        damaged.rename(aside / damaged.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _intact(path: Path, entry: ArtifactFile) -> bool:

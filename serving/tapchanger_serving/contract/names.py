@@ -88,5 +88,9 @@ TERMINATION_LOG: Final = "/dev/termination-log"
 # Environment of build steps.
 ENV_BUILD_REQUEST: Final = "TAPCHANGER_BUILD_REQUEST"
 """JSON of :class:`tapchanger_serving.contract.messages.BuildRequest`."""
+ENV_COLLECTION: Final = "TAPCHANGER_COLLECTION"
+"""JSON of :class:`tapchanger_serving.contract.messages.Collection`."""
 EXIT_USER_ERROR: Final = 42
 """Exit code of a step that can't succeed until the user changes something: the Job is not retried."""
+EXIT_ARTIFACT_DAMAGED: Final = 43
+"""Exit code of a server's init container that found no artifact, or another than its digest says: it must be built again."""
