@@ -89,7 +89,7 @@ def load_torch(folder: Path, task: str, *, attention: str = "sdpa") -> TorchMode
     if missing:
         raise incomplete(f"the weights lack {', '.join(missing[:5])}, which {type(model).__name__} needs for {task}")
     if loading.get("mismatched_keys"):
-        raise incomplete(f"weights with the wrong shape: {shown(loading['mismatched_keys'])}")
+        raise incomplete(f"weights with the wrong shape: {shown(sorted(map(str, loading['mismatched_keys'])))}")
     return TorchModel(Headed(model.eval(), _inputs(model)))
 
 
@@ -99,6 +99,7 @@ def _load(folder: Path, task: str, attention: str) -> tuple[Any, dict[str, Any]]
         "output_loading_info": True,
         "trust_remote_code": False,
         "use_safetensors": True,
+        "ignore_mismatched_sizes": True,  # they are named and refused by whoever calls
         "dtype": torch.float32,
     }
     try:
