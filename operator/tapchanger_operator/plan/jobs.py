@@ -20,7 +20,7 @@ from tapchanger_operator.plan.common import (
 from tapchanger_operator.resolve.identity import claims, inspection_key, placement
 from tapchanger_operator.settings import Images
 from tapchanger_serving.contract import names as contract
-from tapchanger_serving.contract.messages import BuildRequest
+from tapchanger_serving.contract.messages import BuildRequest, Collection
 
 BUILD_STEPS = ("fetch", "export", "measure")
 _COMMAND = ["python3", "-m", "tapchanger_serving.build"]
@@ -29,6 +29,9 @@ _BUILD_DEADLINE_SECONDS = 6 * 3600
 _INSPECT_KEPT_SECONDS = 120
 """A finished inspection goes after this time; one that failed is then made again."""
 _BUILD_KEPT_SECONDS = 3600
+_COLLECT_DEADLINE_SECONDS = 900
+_COLLECT_KEPT_SECONDS = 24 * 3600
+"""Its log says what was removed."""
 
 
 def inspect_job(owner: Owner, spec: TransformerDeploymentSpec, images: Images) -> Manifest:
@@ -77,6 +80,27 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         deadline=_BUILD_DEADLINE_SECONDS,
         kept=_BUILD_KEPT_SECONDS,
     )
+
+
+def collect_job(owner: Owner, number: int, order: Collection, images: Images) -> Manifest:
+    """The Job that removes from the namespace's store what `order` does not keep; `number` tells one day's from the next."""
+    container = _container("collect", images)
+    container["args"] = ["collect"]
+    container["env"].append({"name": contract.ENV_COLLECTION, "value": order.dumps()})
+    job = _job(
+        owner,
+        name=names.collection(number),
+        component=names.COMPONENT_COLLECT,
+        containers=[container],
+        claim_names=(),
+        where={},
+        deadline=_COLLECT_DEADLINE_SECONDS,
+        kept=_COLLECT_KEPT_SECONDS,
+    )
+    # It serves the whole namespace: with the deployment's label it would be taken for one of the deployment's parts.
+    own_labels = {names.LABEL_MANAGED_BY: names.MANAGER, names.LABEL_COMPONENT: names.COMPONENT_COLLECT}
+    job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"] = own_labels
+    return job
 
 
 def _container(name: str, images: Images) -> Manifest:
