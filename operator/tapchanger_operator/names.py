@@ -29,6 +29,7 @@ COMPONENT_SERVER: Final = "server"
 COMPONENT_ROUTER: Final = "router"
 COMPONENT_INSPECT: Final = "inspect"
 COMPONENT_BUILD: Final = "build"
+COMPONENT_COLLECT: Final = "collect"
 COMPONENT_REVISION: Final = "revision"
 
 STORE_CLAIM: Final = "tapchanger-artifacts"
@@ -49,6 +50,11 @@ def inspection(deployment: str, key: str) -> str:
 def poll(deployment: str, key: str) -> str:
     """The Job that asks a model's address for new content."""
     return f"{deployment}-poll-{key[:8]}"
+
+
+def collection(number: int) -> str:
+    """The Job that collects a namespace's store on one day."""
+    return f"tapchanger-collect-{number}"
 
 
 def server(deployment: str, revision: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pydantic import ValidationError
@@ -14,7 +14,9 @@ from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.status import TransformerDeploymentStatus
+from tapchanger_operator.apply.collect import Collections, collect_store
 from tapchanger_operator.apply.converge import Applied, converge, release_builds
+from tapchanger_operator.apply.mend import mend
 from tapchanger_operator.decide import compare, rollout
 from tapchanger_operator.decide.decision import decide
 from tapchanger_operator.decide.state import Change, State
@@ -57,6 +59,7 @@ class Tools:
     settings: Settings
     applied: Applied
     clock: Callable[[], float]
+    collections: Collections = field(default_factory=Collections)
 
 
 def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
@@ -76,6 +79,8 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
     resolution = understand_all(snapshot, tools.settings.images)
     outcome, analysis = decide(snapshot, resolution)
     refused = _apply(tools, snapshot, resolution, outcome.state)
+    for mended in mend(tools.kube, snapshot):
+        _tell(tools, mended.build, (Change("Warning", reasons.ARTIFACT_DAMAGED, mended.message),), snapshot.now)
     status = compose(Situation(snapshot, resolution, outcome.state, analysis, refused))
     if _differs(status, snapshot.status):
         tools.kube.apply_status(ref, status.wire())
@@ -85,6 +90,7 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
         *polls.changes(snapshot.status.model, status.model),
     )
     _tell(tools, snapshot.owner, changes, snapshot.now)
+    collect_store(tools.kube, tools.collections, snapshot.owner, tools.settings, snapshot.now)
     return _next_pass(snapshot, outcome.state, resolution, refused, status)
 
 

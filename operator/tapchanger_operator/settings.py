@@ -7,6 +7,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tapchanger_operator.api.base import seconds
+
 
 @dataclass(frozen=True)
 class Images:
@@ -25,6 +27,10 @@ class Store:
     storage_class: str = ""
     size: str = "20Gi"
     access_mode: str = "ReadWriteOnce"
+    collects: bool = True
+    keep_seconds: float = 7 * 86400.0
+    dry_run: bool = False
+    """What nobody refers to is removed, or with `dry_run` listed, once it was not used for `keep_seconds`."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
             storage_class=environment.get("TAPCHANGER_STORE_CLASS", ""),
             size=environment.get("TAPCHANGER_STORE_SIZE", "20Gi"),
             access_mode=environment.get("TAPCHANGER_STORE_ACCESS_MODE", "ReadWriteOnce"),
+            collects=environment.get("TAPCHANGER_STORE_COLLECT", "true") == "true",
+            keep_seconds=seconds(environment.get("TAPCHANGER_STORE_KEEP", "7d")),
+            dry_run=environment.get("TAPCHANGER_STORE_DRY_RUN", "false") == "true",
         ),
         observer_host=environment["TAPCHANGER_OBSERVER_HOST"],
         cluster_domain=environment.get("TAPCHANGER_CLUSTER_DOMAIN", "cluster.local"),

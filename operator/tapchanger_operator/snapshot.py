@@ -25,6 +25,14 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """A server's word that the artifact in the store is missing or not what its digest says; `at` in Unix seconds."""
+
+    at: float
+    message: str
+
+
+@dataclass(frozen=True)
 class JobState:
     """Where a Job stands. `step` names the container that runs; `answer` is the last container's termination message."""
 
@@ -50,6 +58,7 @@ class Servers:
     ready: int = 0
     available: bool = False
     trouble: str | None = None
+    damage: Damage | None = None
 
 
 @dataclass(frozen=True)

@@ -86,17 +86,20 @@ class Build:
     ) -> subprocess.CompletedProcess[str]:
         """Runs one step; its last word is in the termination log."""
         self.places.termination_log.unlink(missing_ok=True)
-        env = os.environ | {
+        env = os.environ | self.environment(request) | environment
+        command = [sys.executable, "-m", "tapchanger_serving.build", *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    def environment(self, request: BuildRequest | None = None) -> dict[str, str]:
+        """What a step finds in its environment."""
+        return {
             "PYTHONPATH": str(SERVING),
             "TAPCHANGER_STORE_DIR": str(self.places.store),
             "TAPCHANGER_CLAIMS_DIR": str(self.places.claims),
             "TAPCHANGER_WORK_DIR": str(self.places.work),
             "TAPCHANGER_TERMINATION_LOG": str(self.places.termination_log),
             **({ENV_BUILD_REQUEST: request.dumps()} if request else {}),
-            **environment,
         }
-        command = [sys.executable, "-m", "tapchanger_serving.build", *arguments]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
     def request(self, uri: str, task: str, **fields: Any) -> BuildRequest:
         """Inspects the model and asks for its build."""

@@ -218,6 +218,7 @@ def _servers(live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]) -> d
             ready=status.get("readyReplicas", 0),
             available=current and status.get("availableReplicas", 0) >= max(wanted, 1),
             trouble=f"{trouble.reason}: {trouble.message}" if trouble else None,
+            damage=pod_facts.damage(mine),
         )
     return found
 

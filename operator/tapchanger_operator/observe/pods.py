@@ -10,8 +10,10 @@ from pydantic import ValidationError
 
 from tapchanger_operator import names
 from tapchanger_operator.api import reasons
-from tapchanger_operator.snapshot import JobState, Trouble
+from tapchanger_operator.api.base import unix
+from tapchanger_operator.snapshot import Damage, JobState, Trouble
 from tapchanger_serving.contract.messages import StepFailure
+from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED
 
 Pod = Mapping[str, Any]
 
@@ -52,6 +54,8 @@ def trouble(pods: Iterable[Pod], *, restarts: bool = True) -> Trouble | None:
                 return Trouble(reasons.NO_NODE_FITS, str(condition.get("message", "")))
         for container in _containers(status):
             failed = _failed(container) if restarts else None
+            if failed and failed.get("exitCode") == EXIT_ARTIFACT_DAMAGED:
+                return Trouble(reasons.ARTIFACT_DAMAGED, _said_in_json(failed))
             if failed:
                 code, said = failed.get("exitCode"), _first_line(failed.get("message", "")) or failed.get("reason", "")
                 return Trouble(_CRASHING, f"container {container['name']} ends with exit code {code}: {said}")
@@ -60,6 +64,27 @@ def trouble(pods: Iterable[Pod], *, restarts: bool = True) -> Trouble | None:
                 detail = _first_line(waiting.get("message", ""))
                 return Trouble(waiting["reason"], f"container {container['name']}: {waiting['reason']}: {detail}")
     return None
+
+
+def damage(pods: Iterable[Pod]) -> Damage | None:
+    """What the last of `pods` said that found its artifact damaged."""
+    found = []
+    for pod in pods:
+        for container in pod.get("status", {}).get("initContainerStatuses", []):
+            for state in (container.get("state", {}), container.get("lastState", {})):
+                ended = state.get("terminated", {})
+                if ended.get("exitCode") == EXIT_ARTIFACT_DAMAGED and ended.get("finishedAt"):
+                    found.append(Damage(unix(ended["finishedAt"]), _said_in_json(ended)))
+    return max(found, key=lambda one: one.at, default=None)
+
+
+def _said_in_json(ended: Mapping[str, Any]) -> str:
+    """The `msg` of the JSON line that a container wrote last, else the line."""
+    lines = str(ended.get("message", "")).strip().splitlines()
+    try:
+        return str(json.loads(lines[-1])["msg"])[:300] if lines else "without a word"
+    except (ValueError, KeyError, TypeError):
+        return lines[-1][:300]
 
 
 def _failed(container: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -21,15 +21,15 @@ from tapchanger_operator.plan.common import (
 from tapchanger_operator.resolve.identity import claims, inspection_key, placement
 from tapchanger_operator.settings import Images
 from tapchanger_serving.contract import names as contract
-from tapchanger_serving.contract.messages import BuildRequest, Inspection
+from tapchanger_serving.contract.messages import BuildRequest, Collection, Inspection
 
 BUILD_STEPS = ("fetch", "export", "measure")
 _FETCHING = ("inspect", "fetch")
 """The steps that reach out; the others run code on what was fetched and get no credentials."""
 _COMMAND = ["python3", "-m", "tapchanger_serving.build"]
-_DEADLINE_SECONDS = {names.COMPONENT_INSPECT: 1800, names.COMPONENT_BUILD: 6 * 3600}
-_KEPT_SECONDS = {names.COMPONENT_INSPECT: 120, names.COMPONENT_BUILD: 3600}
-"""A finished inspection goes after this time; one that failed is then made again."""
+_DEADLINE_SECONDS = {names.COMPONENT_INSPECT: 1800, names.COMPONENT_BUILD: 6 * 3600, names.COMPONENT_COLLECT: 900}
+_KEPT_SECONDS = {names.COMPONENT_INSPECT: 120, names.COMPONENT_BUILD: 3600, names.COMPONENT_COLLECT: 24 * 3600}
+"""A finished inspection goes after this time; one that failed is then made again. A collection's log says what was removed."""
 
 
 def inspect_job(owner: Owner, spec: TransformerDeploymentSpec, images: Images) -> Manifest:
@@ -87,6 +87,26 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         credentials=spec.model.credentials,
         where=spec.placement,
     )
+
+
+def collect_job(owner: Owner, number: int, order: Collection, images: Images) -> Manifest:
+    """The Job that removes from the namespace's store what `order` does not keep; `number` tells one day's from the next."""
+    container = _container("collect", images)
+    container["args"] = ["collect"]
+    container["env"].append({"name": contract.ENV_COLLECTION, "value": order.dumps()})
+    job = _job(
+        owner,
+        name=names.collection(number),
+        component=names.COMPONENT_COLLECT,
+        containers=[container],
+        claim_names=(),
+        credentials=None,
+        where={},
+    )
+    # It serves the whole namespace: with the deployment's label it would be taken for one of the deployment's parts.
+    own_labels = {names.LABEL_MANAGED_BY: names.MANAGER, names.LABEL_COMPONENT: names.COMPONENT_COLLECT}
+    job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"] = own_labels
+    return job
 
 
 def _container(name: str, images: Images) -> Manifest:

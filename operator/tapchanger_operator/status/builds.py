@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from tapchanger_operator import names
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.enginebuild import EngineBuildStatus, Phase
 from tapchanger_operator.resolve.resolution import sentence
-from tapchanger_operator.snapshot import JobState
+from tapchanger_operator.snapshot import Damage, JobState
 from tapchanger_operator.status.conditions import condition, merged
 from tapchanger_serving.contract.messages import BuildReport, StepFailure
 from tapchanger_serving.contract.stored import report_path
@@ -44,6 +45,27 @@ def compose(
     # Between two steps no container runs; the phase does not fall back meanwhile.
     phase = _PHASES.get(job.step or "", before.phase)
     return _running(before, phase, job, generation, now)
+
+
+def damaged(before: EngineBuildStatus, seen: Damage, generation: int, now: float) -> EngineBuildStatus | None:
+    """The status of a finished build whose artifact a server has found damaged since: it runs again. None: nothing changes.
+
+    What was said before the build became ready was about what this build has already replaced.
+    """
+    ready = next((c for c in before.conditions if c.type == reasons.READY and c.status == "True"), None)
+    if before.phase != "Ready" or ready is None or seen.at <= unix(ready.last_transition_time):
+        return None
+    message = f"{seen.message}; the engine is built again"
+    parts = [
+        condition(reasons.READY, "False", reasons.ARTIFACT_DAMAGED, message),
+        condition(reasons.STALLED, "False", reasons.ARTIFACT_DAMAGED),
+    ]
+    return EngineBuildStatus(
+        observed_generation=generation,
+        phase="Pending",
+        message=message,
+        conditions=merged(before.conditions, parts, generation, now),
+    )
 
 
 def _running(

@@ -1,4 +1,4 @@
-"""`python -m tapchanger_serving.build {inspect,fetch,export,measure}`."""
+"""`python -m tapchanger_serving.build {inspect,fetch,export,measure,collect}`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from tapchanger_serving.build import log, termination
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError, TransientStepError, WrongNodeError
 from tapchanger_serving.build.places import Places
-from tapchanger_serving.contract.messages import BuildRequest, Inspection, StepFailure
-from tapchanger_serving.contract.names import ENV_BUILD_REQUEST, EXIT_USER_ERROR
+from tapchanger_serving.contract.messages import BuildRequest, Collection, Inspection, StepFailure
+from tapchanger_serving.contract.names import ENV_BUILD_REQUEST, ENV_COLLECTION, EXIT_USER_ERROR
 from tapchanger_serving.ending import end_when_told
 
 TASKS = ("text-classification", "token-classification", "feature-extraction", "text-generation")
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         ("measure", "make, time and compare the candidates, and store the chosen engine"),
     ):
         steps.add_parser(name, help=f"{text}; reads ${ENV_BUILD_REQUEST}")
+    steps.add_parser("collect", help=f"remove what nobody needs from the store; reads ${ENV_COLLECTION}")
     return parser
 
 
@@ -86,6 +87,10 @@ def _step(options: argparse.Namespace) -> Callable[[Places], str | None]:
             from tapchanger_serving.build.export import export
 
             return lambda places: export(_request(), places)
+        case "collect":
+            from tapchanger_serving.build.collect import collect
+
+            return lambda places: collect(Collection.model_validate_json(os.environ[ENV_COLLECTION]), places)
         case _:
             from tapchanger_serving.build.measure import measure
 

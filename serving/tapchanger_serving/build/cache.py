@@ -11,6 +11,7 @@ from tapchanger_serving.build import log
 from tapchanger_serving.build.checkpoint import Checkpoint
 from tapchanger_serving.build.digest import copy_tree, hash_tree
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.store import INCOMING
 
 
 def keep(places: Places, checkpoint: Checkpoint, digest: str) -> None:
@@ -19,7 +20,7 @@ def keep(places: Places, checkpoint: Checkpoint, digest: str) -> None:
     if not os.access(places.store, os.W_OK) or _folder(places, digest).exists():
         return
     parent.mkdir(exist_ok=True)
-    incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=parent))
+    incoming = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))
     try:
         copy_tree(checkpoint.folder, checkpoint.files, incoming)
         incoming.chmod(0o755)
@@ -44,7 +45,7 @@ def kept(places: Places, digest: str) -> Path | None:
 
 
 def forget(places: Places, digest: str) -> None:
-    """Frees the space: the engine is built, or the copy is broken."""
+    """Frees the space: the engine is built, or the copy is broken. A copy that is half gone is no more :func:`kept`."""
     shutil.rmtree(_folder(places, digest), ignore_errors=True)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
+from tapchanger_serving.build.files import JSON_LIMIT, TOKENIZER_LIMIT, invalid, present, read_json, require_size, shown
 from tapchanger_serving.build.heads import check_head, tasks_of
+from tapchanger_serving.build.labels import labels_of
+from tapchanger_serving.build.limits import MOST_BYTES, most
+from tapchanger_serving.build.sizes import check_sizes
 from tapchanger_serving.build.weights import Weights, find_weights, incomplete
 from tapchanger_serving.contract.artifact import Pooling
 
@@ -55,7 +58,8 @@ _FALLBACK_TOKENS = 512
 class Checkpoint:
     """A checkpoint that this release can build from, for one task.
 
-    `files` are the paths that matter, relative to the folder; the digest is over exactly these.
+    `files` are the paths that matter, relative to the folder; the digest is over exactly these. `embedding_rows` is how many
+    token ids the model knows, where config.json says it.
     """
 
     folder: Path
@@ -67,6 +71,7 @@ class Checkpoint:
     max_tokens: int
     pooling: Pooling | None
     weights: Weights
+    embedding_rows: int | None
 
     @property
     def size_bytes(self) -> int:
@@ -77,7 +82,8 @@ class Checkpoint:
 def read_checkpoint(folder: Path, task: str) -> Checkpoint:
     """Reads and checks a folder.
 
-    Raises :class:`StepError`: `CheckpointIncomplete`, `PickleCheckpoint`, `RemoteCode`, `TaskMismatch`, `ModuleUnsupported`.
+    Raises :class:`StepError`: `CheckpointIncomplete`, `CheckpointInvalid`, `PickleCheckpoint`, `RemoteCode`, `TaskMismatch`,
+    `ModuleUnsupported`, `ModelUnsupported`.
     """
     config = _json(folder, _CONFIG)
     if config is None:
@@ -86,20 +92,26 @@ def read_checkpoint(folder: Path, task: str) -> Checkpoint:
     _refuse_code(folder, config, tokenizer_config)
     architecture = check_head(config, task)
     weights = find_weights(folder, task)
+    _require_total(weights)
+    check_sizes(config, weights.tensors)
     _require_vocabulary(folder)
     optional = (*_TOKENIZER_FILES, *(_SENTENCE_FILES if task == "feature-extraction" else ()))
-    present = tuple(name for name in optional if (folder / name).is_file())
+    found = tuple(name for name in optional if present(folder, name))
+    for name in found:
+        require_size(folder, name, TOKENIZER_LIMIT if name == "tokenizer.json" else JSON_LIMIT)
     classifies = task.endswith("-classification")
+    labels = labels_of(config) if classifies else ()
     return Checkpoint(
         folder=folder,
-        files=(_CONFIG, *weights.files, *present),
+        files=(_CONFIG, *weights.files, *found),
         architecture=architecture,
         model_type=str(config.get("model_type", "")),
-        labels=_labels(config) if classifies else (),
-        activation=_activation(config) if task == "text-classification" else "softmax",
+        labels=labels,
+        activation=_activation(config, labels) if task == "text-classification" else "softmax",
         max_tokens=_max_tokens(folder, config, tokenizer_config, sentence=task == "feature-extraction"),
         pooling=_pooling(folder) if task == "feature-extraction" else None,
         weights=weights,
+        embedding_rows=config.get("vocab_size"),
     )
 
 
@@ -115,11 +127,10 @@ def natural_task(folder: Path) -> str:
 
 
 def _json(folder: Path, name: str) -> dict[str, Any] | None:
-    path = folder / name
-    if not path.is_file():
+    if not present(folder, name):
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(folder, name)
     except ValueError as error:
         raise incomplete(f"{name} is no valid JSON: {error}") from error
     if not isinstance(content, dict):
@@ -127,34 +138,43 @@ def _json(folder: Path, name: str) -> dict[str, Any] | None:
     return content
 
 
+def _require_total(weights: Weights) -> None:
+    limit = most(MOST_BYTES)
+    if weights.size_bytes > limit:
+        raise invalid(
+            f"the weights have {weights.size_bytes} bytes, and at most {limit} are read",
+            f"give a smaller model, or set {MOST_BYTES} for the build",
+        )
+
+
 def _refuse_code(folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any]) -> None:
     for name, content in ((_CONFIG, config), ("tokenizer_config.json", tokenizer_config)):
-        if content.get("auto_map"):
-            scripts = ", ".join(sorted(path.name for path in folder.glob("*.py"))) or "from its repository"
+        asked = next((key for key in ("auto_map", "trust_remote_code", "custom_pipelines") if content.get(key)), None)
+        if asked:
+            scripts = ", ".join(sorted(shown(path.name) for path in folder.glob("*.py"))[:10]) or "from its repository"
             raise StepError(
                 "RemoteCode",
-                f"{name} has auto_map, which loads Python code from the checkpoint ({scripts})",
+                f"{name} has {asked}, which loads Python code from the checkpoint ({scripts})",
                 field=MODEL_FIELD,
-                remedy="use a model that transformers implements itself; if yours is one, save it again without auto_map",
+                remedy=f"use a model that transformers implements itself; if yours is one, save it again without {asked}",
             )
+    if config.get("quantization_config"):
+        raise StepError(
+            "ModelUnsupported",
+            "config.json has quantization_config: the weights were quantized before",
+            field=MODEL_FIELD,
+            remedy="give the checkpoint from before its quantization; the build makes and measures low precisions itself",
+        )
 
 
 def _require_vocabulary(folder: Path) -> None:
-    if not any(all((folder / name).is_file() for name in names) for names in _VOCABULARIES):
+    if not any(all(present(folder, name) for name in names) for names in _VOCABULARIES):
         raise incomplete("no tokenizer: neither tokenizer.json nor a vocabulary it could be made from (vocab.txt, …)")
 
 
-def _labels(config: dict[str, Any]) -> tuple[str, ...]:
-    named = config.get("id2label")
-    if isinstance(named, dict) and named:
-        return tuple(str(named[key]) for key in sorted(named, key=int))
-    # transformers leaves the names out when they are its own default.
-    return tuple(f"LABEL_{index}" for index in range(int(config.get("num_labels", 2))))
-
-
-def _activation(config: dict[str, Any]) -> str:
+def _activation(config: dict[str, Any], labels: tuple[str, ...]) -> str:
     several = config.get("problem_type") == "multi_label_classification"
-    return "sigmoid" if several or len(_labels(config)) == 1 else "softmax"
+    return "sigmoid" if several or len(labels) == 1 else "softmax"
 
 
 def _max_tokens(folder: Path, config: dict[str, Any], tokenizer_config: dict[str, Any], *, sentence: bool) -> int:
@@ -163,7 +183,8 @@ def _max_tokens(folder: Path, config: dict[str, Any], tokenizer_config: dict[str
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in _OFFSET_POSITIONS:
         # These models count positions from the padding id on.
-        positions -= int(config.get("pad_token_id") or 0) + 1
+        padding = config.get("pad_token_id")
+        positions -= (padding if isinstance(padding, int) else 0) + 1
     limits.append(positions)
     if sentence:
         limits.append((_json(folder, "sentence_bert_config.json") or {}).get("max_seq_length"))
@@ -173,11 +194,10 @@ def _max_tokens(folder: Path, config: dict[str, Any], tokenizer_config: dict[str
 
 def _pooling(folder: Path) -> Pooling:
     """How sentence-transformers would pool; the mean without normalizing where its files are missing."""
-    modules_file = folder / "modules.json"
-    if not modules_file.is_file():
+    if not present(folder, "modules.json"):
         return Pooling()
     try:
-        modules = json.loads(modules_file.read_text(encoding="utf-8"))
+        modules = read_json(folder, "modules.json")
         kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
     except (ValueError, KeyError, TypeError) as error:
         raise incomplete(f"modules.json is broken: {error}") from error
@@ -185,7 +205,7 @@ def _pooling(folder: Path) -> Pooling:
     if unknown:
         raise StepError(
             "ModuleUnsupported",
-            f"modules.json has {', '.join(unknown)}; without it the embeddings would differ",
+            f"modules.json has {', '.join(map(shown, unknown[:10]))}; without it the embeddings would differ",
             field=MODEL_FIELD,
             remedy=f"use a model made of {', '.join(sorted(_SENTENCE_MODULES))}",
         )
@@ -200,7 +220,7 @@ def _pooling_mode(config: dict[str, Any]) -> Any:
     if len(chosen) > 1 or chosen[0] not in modes:
         raise StepError(
             "ModuleUnsupported",
-            f"1_Pooling/config.json asks for {', '.join(chosen)}",
+            f"1_Pooling/config.json asks for {', '.join(map(shown, chosen[:10]))}",
             field=MODEL_FIELD,
             remedy="use a model that pools by the mean, the first token or the maximum",
         )

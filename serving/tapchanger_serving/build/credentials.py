@@ -9,7 +9,7 @@ from typing import Final
 
 from tapchanger_serving.build import log
 from tapchanger_serving.build.failures import CREDENTIALS_FIELD, StepError
-from tapchanger_serving.build.sources.limits import MOST_BYTES, MOST_FILES, MOST_SECONDS
+from tapchanger_serving.build.limits import MOST_BYTES, MOST_FILES, MOST_SECONDS
 from tapchanger_serving.build.sources.registry import DOCKER_CONFIG
 from tapchanger_serving.contract.names import ENV_CREDENTIALS
 

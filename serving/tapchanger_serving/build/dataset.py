@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from tapchanger_serving.build.failures import DATASET_FIELD, StepError
+from tapchanger_serving.build.files import shown
 from tapchanger_serving.contract.gates import LABEL_SEPARATOR
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 5000
 _CELL_LIMIT = 1 << 24
+_ROWS_LIMIT = 2_000_000
+_FILE_LIMIT = 2 << 30
 SUFFIXES = (".csv", ".jsonl")
 
 
@@ -77,13 +80,14 @@ def _read(
     """Rows, their numbers, and the columns as texts."""
     wanted = [source.text, *([source.text_pair] if source.text_pair else []), *more]
     try:
-        rows = [_cells(row, wanted, number) for number, row in enumerate(_records(path), start=1)]
-    except (ValueError, csv.Error) as error:
+        # Read twice, so that only the rows that are kept are ever in memory.
+        kept = evenly(sum(1 for _ in _rows(path, wanted)), limit)
+        chosen = frozenset(kept)
+        rows = [row for index, row in enumerate(_rows(path, wanted)) if index in chosen]
+    except (ValueError, csv.Error, RecursionError) as error:
         raise _invalid(f"{source.uri}: {error}", field) from error
     if not rows:
         raise _invalid(f"{source.uri} has no rows", field)
-    kept = evenly(len(rows), limit)
-    rows = [rows[index] for index in kept]
     columns = {name: tuple(_joined(row[name], " ") for row in rows) for name in wanted}
     return rows, tuple(index + 1 for index in kept), columns
 
@@ -102,13 +106,40 @@ def suffix_of(uri: str, field: str = DATASET_FIELD) -> str:
     return suffix
 
 
+def require_size(path: Path, uri: str, field: str = DATASET_FIELD) -> None:
+    """Raises `DatasetInvalid` for a file of more than 2 GiB."""
+    if path.stat().st_size > _FILE_LIMIT:
+        raise _invalid(f"{uri} has {path.stat().st_size} bytes, and at most {_FILE_LIMIT} are read", field)
+
+
+def _rows(path: Path, wanted: list[str]) -> Iterator[dict[str, object]]:
+    for number, record in enumerate(_records(path), start=1):
+        if number > _ROWS_LIMIT:
+            msg = f"more than {_ROWS_LIMIT} rows; a build evaluates {MAX_ROWS}, so give a sample"
+            raise ValueError(msg)
+        yield _cells(record, wanted, number)
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    number = 0
+    while line := stream.readline(_CELL_LIMIT + 1):
+        number += 1
+        if len(line) > _CELL_LIMIT:
+            msg = f"line {number} has more than {_CELL_LIMIT} characters"
+            raise ValueError(msg)
+        if "\0" in line:
+            msg = f"line {number} holds a NUL character"
+            raise ValueError(msg)
+        yield line
+
+
 def _records(path: Path) -> Iterator[Mapping[str, object]]:
     csv.field_size_limit(_CELL_LIMIT)
     with path.open(encoding="utf-8-sig", newline="") as stream:
         if path.suffix == ".csv":
-            yield from csv.DictReader(stream, strict=True)
+            yield from csv.DictReader(_lines(stream), strict=True)
             return
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(_lines(stream), start=1):
             if not line.strip():
                 continue
             record = json.loads(line)
@@ -121,10 +152,15 @@ def _records(path: Path) -> Iterator[Mapping[str, object]]:
 def _cells(row: Mapping[str, object], wanted: list[str], number: int) -> dict[str, object]:
     missing = [name for name in wanted if row.get(name) is None]
     if missing:
-        columns = ", ".join(str(name) for name in row)
+        columns = ", ".join(shown(name) for name in list(row)[:20])
         msg = f"row {number} has no {', '.join(repr(name) for name in missing)}; the columns are {columns}"
         raise ValueError(msg)
-    return {name: row[name] for name in wanted}
+    cells = {name: row[name] for name in wanted}
+    torn = [name for name, cell in cells.items() if any("\ud800" <= character <= "\udfff" for character in str(cell))]
+    if torn:
+        msg = f"row {number} has half a surrogate pair in {torn[0]!r}, which is no text"
+        raise ValueError(msg)
+    return cells
 
 
 def _joined(cell: object, separator: str) -> str:
@@ -136,5 +172,5 @@ def _invalid(message: str, field: str) -> StepError:
         "DatasetInvalid",
         message,
         field=field,
-        remedy="give a UTF-8 .csv with a header line or a .jsonl with one object a line, and name its columns",
+        remedy="give a UTF-8 .csv with a header line or a .jsonl with one object a line, not packed, and name its columns",
     )

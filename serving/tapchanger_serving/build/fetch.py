@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from tapchanger_serving.build import cache, credentials, durations, log, store
+from tapchanger_serving.build import cache, collect, credentials, durations, log, store
 from tapchanger_serving.build.checkpoint import read_checkpoint
-from tapchanger_serving.build.dataset import suffix_of
+from tapchanger_serving.build.dataset import require_size, suffix_of
 from tapchanger_serving.build.digest import copy_hashed, copy_tree
 from tapchanger_serving.build.failures import CALIBRATION_FIELD, DATASET_FIELD, MODEL_FIELD, StepError
 from tapchanger_serving.build.inspection import require_pin, scratch
@@ -26,6 +26,7 @@ def fetch(request: BuildRequest, places: Places) -> None:
         places.unchanged.touch()
         log.info("build is in the store already; nothing to do", build=request.name)
         return
+    collect.sweep(places)
     started = time.monotonic()
     credentials.adopt(places.credentials)
     log.info("fetching checkpoint", uri=request.uri)
@@ -58,6 +59,7 @@ def _fetch_data(places: Places, name: str, uri: str | None, field: str) -> None:
     source = source_of(uri, claims=places.claims, field=f"{field}.uri")
     with scratch() as folder:
         data = source.file(folder)
+        require_size(data, uri, field)
         digest = "sha256:" + copy_hashed(data, places.work / f"{name}{suffix_of(data.name, field)}")
     if source.tree_pin not in (None, digest):
         raise StepError(

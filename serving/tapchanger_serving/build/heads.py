@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tapchanger_serving.build.failures import TASK_FIELD, StepError
+from tapchanger_serving.build.files import shown
 from tapchanger_serving.build.weights import incomplete
 
 _BY_SUFFIX = {
@@ -30,7 +31,9 @@ def check_head(config: dict[str, Any], task: str) -> str:
     architectures = config.get("architectures") or []
     if not architectures:
         raise incomplete("config.json names no architectures")
-    architecture = str(architectures[0])
+    if not isinstance(architectures, list) or not isinstance(architectures[0], str):
+        raise incomplete(f"config.json has architectures {shown(architectures)}; it is a list of class names")
+    architecture = shown(architectures[0])
     if task not in _BUILT:
         raise StepError(
             "TaskUnsupported",

@@ -13,9 +13,11 @@ from tapchanger_serving.build import cache, credentials, log
 from tapchanger_serving.build.checkpoint import AUTO, Checkpoint, natural_task, read_checkpoint
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
+from tapchanger_serving.build.finite import require_finite
 from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.sources import source_of
+from tapchanger_serving.build.vocabulary import TOKENIZER, try_tokenizer
 from tapchanger_serving.contract.messages import Inspection, Task
 
 
@@ -39,6 +41,8 @@ def inspect(uri: str, task: str, places: Places, known: Inspection | None = None
         checkpoint = read_checkpoint(found_at, task)
         digest = hash_tree(checkpoint.folder, checkpoint.files)
         require_pin(uri, source.tree_pin, digest)
+        require_finite(checkpoint.folder, checkpoint.weights)
+        _try_tokenizer(checkpoint)
         if source.remote:
             cache.keep(places, checkpoint, digest)
         found = _described(checkpoint, digest, task, version)
@@ -57,6 +61,12 @@ def require_pin(uri: str, pin: str | None, digest: str) -> None:
             field=MODEL_FIELD,
             remedy="pin the found digest if the new content is the one you want",
         )
+
+
+def _try_tokenizer(checkpoint: Checkpoint) -> None:
+    """Older vocabulary files become a tokenizer in step `export`, which tries it then."""
+    if TOKENIZER in checkpoint.files:
+        try_tokenizer(checkpoint.folder / TOKENIZER, checkpoint.embedding_rows, checkpoint.max_tokens)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,6 +20,9 @@ from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact, ArtifactFile
 from tapchanger_serving.contract.messages import BuildReport
 from tapchanger_serving.contract.stored import artifact_path
+
+INCOMING = ".incoming-"
+"""What has this prefix is being written or taken away. After a kill it stays until it is collected; nobody reads it."""
 
 
 def artifact_folder(places: Places, digest: str) -> Path:
@@ -33,7 +37,7 @@ def write_artifact(places: Places, files: Mapping[str, Path], manifest: Artifact
     """
     parent = places.store / "artifacts"
     parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".incoming-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=INCOMING, dir=parent))
     try:
         entries = [_take(name, source, folder / name) for name, source in sorted(files.items())]
         complete = manifest.model_copy(update={"files": tuple(entries)})
@@ -76,7 +80,10 @@ def write_report(places: Places, name: str, report: BuildReport, page: str, card
 
 
 def finished(places: Places, name: str) -> BuildReport | None:
-    """The stored report of the build `name` with its digest, if its artifact is still valid."""
+    """The stored report of the build `name` with its digest, if its artifact is still valid.
+
+    Both are marked as used now, before they are read, so that they aren't collected meanwhile.
+    """
     path = places.report(name)
     if not path.is_file():
         return None
@@ -85,9 +92,11 @@ def finished(places: Places, name: str) -> BuildReport | None:
         report = BuildReport.model_validate_json(content)
     except ValidationError:
         return None
-    if not valid_artifact(artifact_folder(places, report.artifact), report.artifact):
-        return None
-    return _with_digest(report, content)
+    folder = artifact_folder(places, report.artifact)
+    for used in (path, folder):
+        with suppress(FileNotFoundError):
+            os.utime(used)
+    return _with_digest(report, content) if valid_artifact(folder, report.artifact) else None
 
 
 def _with_digest(report: BuildReport, content: bytes) -> BuildReport:
@@ -103,8 +112,9 @@ def _take(name: str, source: Path, target: Path) -> ArtifactFile:
 
 def _publish(folder: Path, target: Path, digest: str) -> None:
     if valid_artifact(target, digest):
+        os.utime(target)
         return
-    shutil.rmtree(target, ignore_errors=True)
+    _set_aside(target)
     folder.chmod(0o755)
     _sync(folder)
     try:
@@ -116,6 +126,17 @@ def _publish(folder: Path, target: Path, digest: str) -> None:
     _sync(target.parent)
 
 
+def _set_aside(damaged: Path) -> None:
+    """Takes a damaged artifact away in one step: a build that is killed while it deletes leaves no part of it in place."""
+    if not damaged.exists():
+        return
+    aside = Path(tempfile.mkdtemp(prefix=INCOMING, dir=damaged.parent))
+    try:
+        damaged.rename(aside / damaged.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _intact(path: Path, entry: ArtifactFile) -> bool:
     return path.is_file() and path.stat().st_size == entry.size_bytes and file_sha256(path) == entry.sha256
 
@@ -123,7 +144,7 @@ def _intact(path: Path, entry: ArtifactFile) -> bool:
 def _write_file(target: Path, content: bytes) -> None:
     """Writes a file beside its place and renames it into it, readable by everyone."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+    handle, temporary = tempfile.mkstemp(prefix=INCOMING, dir=target.parent)
     os.close(handle)
     try:
         _write_synced(Path(temporary), content)

@@ -14,7 +14,7 @@ from tapchanger_serving.build import log
 from tapchanger_serving.build.checkpoint import Checkpoint
 from tapchanger_serving.build.dataset import Rows, evenly
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
-from tapchanger_serving.build.weights import incomplete
+from tapchanger_serving.build.vocabulary import make_tokenizer, try_tokenizer
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
 
 _COMPARED = 200
@@ -22,16 +22,13 @@ _SHOWN = 8
 
 
 def place_tokenizer(checkpoint: Checkpoint, target: Path) -> None:
-    """Copies tokenizer.json, or makes it from the older vocabulary files."""
+    """Copies tokenizer.json, or makes it from the older vocabulary files; then tries it."""
+    placed = target / TOKENIZER_FILE
     if (checkpoint.folder / TOKENIZER_FILE).is_file():
-        shutil.copyfile(checkpoint.folder / TOKENIZER_FILE, target / TOKENIZER_FILE)
-        return
-    tokenizer = _of_transformers(checkpoint.folder)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise incomplete(f"{type(tokenizer).__name__} has no fast form, so no {TOKENIZER_FILE} can be made from it")
-    backend.save(str(target / TOKENIZER_FILE))
-    log.info("made the tokenizer from older files", kind=type(tokenizer).__name__)
+        shutil.copyfile(checkpoint.folder / TOKENIZER_FILE, placed)
+    else:
+        make_tokenizer(checkpoint.folder, placed)
+    try_tokenizer(placed, checkpoint.embedding_rows, checkpoint.max_tokens)
 
 
 def require_same_tokens(checkpoint: Checkpoint, tokenizer: Tokenizer, rows: Rows, max_tokens: int) -> None:

@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
+from tapchanger_serving.build.files import shown
 from tapchanger_serving.build.weights import incomplete
 from tapchanger_serving.contract.names import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from tapchanger_serving.engines.cpus import allowed_cpus
@@ -77,10 +78,10 @@ def load_torch(folder: Path, task: str, *, attention: str = "sdpa") -> TorchMode
     transformers.utils.logging.disable_progress_bar()
     try:
         model, loading = _load(folder, task, attention)
-    except (ValueError, KeyError, ImportError, OSError) as error:
+    except Exception as error:  # transformers and PyTorch raise whatever a strange configuration makes them run into
         raise StepError(
             "ModelUnsupported",
-            f"transformers {transformers.__version__} can't load the checkpoint: {str(error).strip().splitlines()[0]}",
+            f"transformers {transformers.__version__} can't load the checkpoint: {type(error).__name__}: {shown(error)}",
             field=MODEL_FIELD,
             remedy="use an architecture that this release of transformers implements",
         ) from error
@@ -88,7 +89,7 @@ def load_torch(folder: Path, task: str, *, attention: str = "sdpa") -> TorchMode
     if missing:
         raise incomplete(f"the weights lack {', '.join(missing[:5])}, which {type(model).__name__} needs for {task}")
     if loading.get("mismatched_keys"):
-        raise incomplete(f"weights with the wrong shape: {loading['mismatched_keys']}")
+        raise incomplete(f"weights with the wrong shape: {shown(sorted(map(str, loading['mismatched_keys'])))}")
     return TorchModel(Headed(model.eval(), _inputs(model)))
 
 
@@ -98,6 +99,7 @@ def _load(folder: Path, task: str, attention: str) -> tuple[Any, dict[str, Any]]
         "output_loading_info": True,
         "trust_remote_code": False,
         "use_safetensors": True,
+        "ignore_mismatched_sizes": True,  # they are named and refused by whoever calls
         "dtype": torch.float32,
     }
     try:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import math
-import struct
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
+from tapchanger_serving.build.files import invalid, present, read_json, shown
+from tapchanger_serving.build.header import PickledError, TensorInfo, read_header
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"[\w-][\w.-]*\.safetensors", re.ASCII)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
-_HEADER_LIMIT = 100 << 20
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _CONVERT = (
     'python -c "import sys; from transformers import {auto} as M, AutoTokenizer as T; s, d = sys.argv[1:]; '
     'M.from_pretrained(s).save_pretrained(d); T.from_pretrained(s).save_pretrained(d)" OLD_FOLDER NEW_FOLDER'
@@ -29,31 +30,46 @@ _AUTO_CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Files that hold the tensors, and how many numbers and bytes they are."""
+    """The files of the weights and the tensors that they hold, by file."""
 
     files: tuple[str, ...]
-    parameters: int
+    by_file: Mapping[str, tuple[TensorInfo, ...]]
     size_bytes: int
+
+    @property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """All tensors."""
+        return tuple(tensor for tensors in self.by_file.values() for tensor in tensors)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
 
 
 def find_weights(folder: Path, task: str) -> Weights:
     """The weight files of a folder.
 
-    Raises `PickleCheckpoint` when only pickled weights lie there, `CheckpointIncomplete` when a file is missing or broken.
+    Raises `PickleCheckpoint` when only pickled weights lie there, `CheckpointIncomplete` when a file is missing or cut short,
+    `CheckpointInvalid` when one is damaged or contradicts another.
     """
-    if (folder / INDEX).is_file():
-        shards = _shards(folder)
-        return _measure(folder, shards, extra=(INDEX,))
-    if (folder / SINGLE).is_file():
-        return _measure(folder, (SINGLE,))
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    try:
+        if present(folder, INDEX):
+            placed = _index(folder)
+            weights = _measure(folder, sorted(set(placed.values())), extra=(INDEX,))
+            _require_as_indexed(weights, placed)
+        elif present(folder, SINGLE):
+            weights = _measure(folder, (SINGLE,))
+        else:
+            weights = None
+    except PickledError as error:
+        raise _pickled([str(error)], task) from error
+    if weights:
+        _require_floats(weights)
+        return weights
+    pickles = sorted(shown(path.name) for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
-        raise StepError(
-            "PickleCheckpoint",
-            f"the weights are pickled ({', '.join(pickles[:5])}); loading a pickle runs code, so only safetensors are read",
-            field=MODEL_FIELD,
-            remedy="convert it once, where you trust it: " + _CONVERT.format(auto=_AUTO_CLASSES.get(task, "AutoModel")),
-        )
+        raise _pickled(pickles, task)
     raise incomplete(f"no {SINGLE} and no {INDEX}; the folder holds {_listing(folder)}")
 
 
@@ -69,14 +85,7 @@ def incomplete(message: str) -> StepError:
 
 def shard_names(folder: Path) -> tuple[str, ...]:
     """The files that the folder's index names. Raises `CheckpointIncomplete` where it is broken."""
-    try:
-        shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise incomplete(f"{INDEX} is broken: {error}") from error
-    for shard in shards:
-        if not isinstance(shard, str) or Path(shard).name != shard:
-            raise incomplete(f"{INDEX} names {shard}, which is not a file's name")
-    return tuple(shards)
+    return tuple(sorted(set(_placed(folder).values())))
 
 
 def is_pickle(name: str) -> bool:
@@ -84,48 +93,71 @@ def is_pickle(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in _PICKLES)
 
 
-def _shards(folder: Path) -> tuple[str, ...]:
-    shards = shard_names(folder)
-    for shard in shards:
-        if not (folder / shard).is_file():
+def _pickled(names: Sequence[str], task: str) -> StepError:
+    return StepError(
+        "PickleCheckpoint",
+        f"the weights are pickled ({', '.join(names[:5])}); loading a pickle runs code, so only safetensors are read",
+        field=MODEL_FIELD,
+        remedy="convert it once, where you trust it: " + _CONVERT.format(auto=_AUTO_CLASSES.get(task, "AutoModel")),
+    )
+
+
+def _index(folder: Path) -> dict[str, str]:
+    """Tensor → shard, every shard a file of this folder."""
+    placed = _placed(folder)
+    for shard in set(placed.values()):
+        if not present(folder, shard):
             raise incomplete(f"{INDEX} names {shard}, which is not in the folder")
-    return shards
+    return placed
+
+
+def _placed(folder: Path) -> dict[str, str]:
+    """Tensor → shard, as the index says."""
+    try:
+        placed = dict(read_json(folder, INDEX)["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise incomplete(f"{INDEX} is broken: {error}") from error
+    for shard in set(map(str, placed.values())):
+        if not _SHARD.fullmatch(shard):
+            raise incomplete(f"{INDEX} names {shown(shard)}, which is no name of a shard in the same folder")
+    return placed
+
+
+def _require_as_indexed(weights: Weights, placed: Mapping[str, str]) -> None:
+    """Each tensor is in one shard only, and in the one that the index says."""
+    found: dict[str, str] = {}
+    for file, tensors in weights.by_file.items():
+        for tensor in tensors:
+            if tensor.name in found:
+                raise invalid(f"tensor {shown(tensor.name)} is in both {found[tensor.name]} and {file}", _ONCE)
+            found[tensor.name] = file
+    for name, file in placed.items():
+        if found.get(name) != file:
+            raise invalid(f"{INDEX} says that tensor {shown(name)} is in {file}, which has none of that name", _ONCE)
+
+
+_ONCE = "give the index and the shards of one call of save_pretrained, and no others"
+
+
+def _require_floats(weights: Weights) -> None:
+    """Weights of an integer type belong to a quantization that was done before, whose scales nobody here knows."""
+    for tensor in weights.tensors:
+        if tensor.name.endswith(".weight") and len(tensor.shape) > 1 and tensor.dtype not in _FLOATS:
+            raise invalid(
+                f"tensor {shown(tensor.name)} is of type {tensor.dtype}; weights are read as {', '.join(_FLOATS)}",
+                "give the checkpoint from before its quantization; the build makes and measures low precisions itself",
+            )
 
 
 def _measure(folder: Path, tensors: Sequence[str], extra: tuple[str, ...] = ()) -> Weights:
     files = (*tensors, *extra)
     return Weights(
         files=files,
-        parameters=sum(_parameters(folder / name) for name in tensors),
+        by_file={name: read_header(folder / name) for name in tensors},
         size_bytes=sum((folder / name).stat().st_size for name in files),
     )
 
 
-def _parameters(path: Path) -> int:
-    """Numbers in one safetensors file: 8 bytes of header length (little-endian), a JSON header, then the data."""
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        prefix = stream.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-        if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
-            raise incomplete(
-                f"{path.name} is no safetensors file: its header says {length} bytes and the file has {size}"
-            )
-        raw = stream.read(length)
-    try:
-        header = json.loads(raw)
-        header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        parameters = sum(math.prod(entry["shape"]) for entry in header.values())
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise incomplete(f"{path.name} has a broken header: {error}") from error
-    if size != 8 + length + end:
-        raise incomplete(
-            f"{path.name} has {size} bytes and its header tells of {8 + length + end}: it was cut short or altered"
-        )
-    return int(parameters)
-
-
 def _listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(shown(path.name) for path in folder.iterdir())
     return ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else "nothing"

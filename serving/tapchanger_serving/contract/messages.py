@@ -97,6 +97,20 @@ class BuildRequest(Message):
     hardware: Hardware
 
 
+class Collection(Message):
+    """What step `collect` is asked to keep in the store, whatever its age, and from which age on it removes the rest.
+
+    `builds` are names of EngineBuilds, `artifacts` and `models` are digests `sha256:<hex>`. With `dry_run` it only says what
+    it would remove.
+    """
+
+    builds: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    older_than_seconds: float = Field(ge=0)
+    dry_run: bool = False
+
+
 class Timing(Message):
     """Latency at one point of the surface, in milliseconds, of whole batches (engine only, without tokenizing)."""
 

@@ -100,5 +100,9 @@ ENV_TERMINATION_LOG: Final = "TAPCHANGER_TERMINATION_LOG"
 """Where a step finds what a pod mounts, for runs outside a cluster; by default the paths above."""
 UNCHANGED_MARKER: Final = "unchanged"
 """File that step `fetch` leaves in the scratch folder where the store holds the finished build already."""
+ENV_COLLECTION: Final = "TAPCHANGER_COLLECTION"
+"""JSON of :class:`tapchanger_serving.contract.messages.Collection`."""
 EXIT_USER_ERROR: Final = 42
 """Exit code of a step that can't succeed until the user changes something: the Job is not retried."""
+EXIT_ARTIFACT_DAMAGED: Final = 43
+"""Exit code of a server's init container that found no artifact, or another than its digest says: it must be built again."""

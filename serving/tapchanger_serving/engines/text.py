@@ -44,6 +44,10 @@ class Tokenizer:
         found = (self._rust.token_to_id(token) for token in _PAD_TOKENS)
         return next((token_id for token_id in found if token_id is not None), 0)
 
+    def largest_id(self) -> int:
+        """The largest id that the tokenizer can give; -1 if it has no vocabulary."""
+        return max(self._rust.get_vocab(with_added_tokens=True).values(), default=-1)
+
     def tokenize(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = True
     ) -> list[Encoding]:

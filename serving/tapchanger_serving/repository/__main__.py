@@ -1,4 +1,8 @@
-"""Command line of the init container; the answer to a failure is one JSON line on standard error and exit code 1."""
+"""Command line of the init container.
+
+The answer to a failure is one JSON line on standard error; exit code 43 says that the artifact must be built again, 1 is
+for everything else.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tapchanger_serving.contract.names import REPOSITORY_DIR, STORE_DIR
+from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED, REPOSITORY_DIR, STORE_DIR
 from tapchanger_serving.ending import end_when_told
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.models import Serving
-from tapchanger_serving.repository.verify import ArtifactError
+from tapchanger_serving.repository.verify import ArtifactError, DamagedError
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -46,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         configs = lay_out(arguments.store, arguments.digest, arguments.output, serving)
     except (ArtifactError, ValueError, OSError) as error:
         print(json.dumps({"level": "error", "msg": str(error), "digest": arguments.digest}), file=sys.stderr)  # noqa: T201
-        return 1
+        return EXIT_ARTIFACT_DAMAGED if isinstance(error, DamagedError) else 1
     written = {
         "level": "info",
         "msg": "model repository written",

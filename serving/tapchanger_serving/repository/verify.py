@@ -15,21 +15,27 @@ _BLOCK = 1 << 20
 
 
 class ArtifactError(Exception):
-    """The artifact is missing, incomplete or not what its digest says."""
+    """The artifact can't be served."""
+
+
+class DamagedError(ArtifactError):
+    """It is missing, incomplete or not what its digest says; building it again helps."""
 
 
 def read_manifest(store: Path, digest: str) -> tuple[Artifact, Path]:
-    """The manifest with this digest and its folder. Raises :class:`ArtifactError`."""
+    """The manifest with this digest and its folder. Raises :class:`ArtifactError`, a :class:`DamagedError` where it is missing
+    or another.
+    """
     if not _DIGEST.fullmatch(digest):
         raise ArtifactError(f"digest: found {digest!r}; write sha256: and 64 hexadecimal digits")
     folder = store / "artifacts" / digest.replace(":", "-")
     try:
         content = (folder / MANIFEST).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"artifact {digest} is not in the store: {folder / MANIFEST}: {error.strerror}") from error
+    except FileNotFoundError as error:
+        raise DamagedError(f"artifact {digest} is not in the store: {folder / MANIFEST}: {error.strerror}") from error
     found = f"sha256:{hashlib.sha256(content).hexdigest()}"
     if found != digest:
-        raise ArtifactError(
+        raise DamagedError(
             f"artifact {digest}: its {MANIFEST} has digest {found}; delete the folder and build it again"
         )
     try:
@@ -48,7 +54,9 @@ def _check_path(digest: str, file: ArtifactFile) -> None:
 
 
 def copy_verified(folder: Path, file: ArtifactFile, target: Path) -> None:
-    """Copies one file and compares the digest of what was copied. Raises :class:`ArtifactError`."""
+    """Copies one file and compares the digest of what was copied. Raises :class:`ArtifactError`, a
+    :class:`DamagedError` where the file is missing or another.
+    """
     digest = hashlib.sha256()
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -56,11 +64,13 @@ def copy_verified(folder: Path, file: ArtifactFile, target: Path) -> None:
             while block := source.read(_BLOCK):
                 digest.update(block)
                 sink.write(block)
+    except FileNotFoundError as error:
+        raise DamagedError(f"file {file.path} of artifact {folder.name}: {error.strerror}") from error
     except OSError as error:
         raise ArtifactError(f"file {file.path} of artifact {folder.name}: {error.strerror or error}") from error
     if digest.hexdigest() != file.sha256:
         target.unlink()
-        raise ArtifactError(
+        raise DamagedError(
             f"file {file.path} of artifact {folder.name} has SHA-256 {digest.hexdigest()}, "
             f"its manifest says {file.sha256}; delete the folder and build it again"
         )

@@ -16,6 +16,7 @@ from tapchanger_operator.plan import envoy, gateway, jobs, network, objects, rou
 from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.resolve.identity import RevisionContent, build_name, engine_build, revision
 from tapchanger_operator.settings import Store
+from tapchanger_serving.contract.messages import Collection
 from tests.support import golden
 from tests.support.gateways import GATEWAY
 from tests.support.samples import IMAGES, OWNER, SETTINGS, full_spec, inspection, spec
@@ -31,6 +32,7 @@ SECRET_BUILD = engine_build(SECRET, inspection(), IMAGES.builder)
 BUILDER = Owner("EngineBuild", build_name(BUILD), OWNER.namespace, "99999999-2222-3333-4444-555555555555")
 FULL_BUILDER = Owner("EngineBuild", build_name(FULL_BUILD), OWNER.namespace, BUILDER.uid)
 ARTIFACT = "sha256:" + "c" * 64
+COLLECTION = Collection(builds=("eb-1",), artifacts=(ARTIFACT,), older_than_seconds=604800)
 SPLIT = Split({"aaaaaaaaaa": 75, "bbbbbbbbbb": 25, "cccccccccc": 0})
 COPYING = Split({"aaaaaaaaaa": 100, "bbbbbbbbbb": 0}, mirror=Mirror("bbbbbbbbbb", 20))
 STICKY = Split.of_slots(
@@ -83,6 +85,7 @@ CASES: dict[str, Callable[[], str]] = {
     "server-policy.gateway.yaml": lambda: golden.dumped(network.server_policy(OWNER, gateway=True)),
     "router-policy.yaml": lambda: golden.dumped(network.router_policy(OWNER)),
     "server-policy.yaml": lambda: golden.dumped(network.server_policy(OWNER)),
+    "collect-job.yaml": lambda: golden.dumped(jobs.collect_job(OWNER, 19675, COLLECTION, IMAGES)),
     "store-claim.yaml": lambda: golden.dumped(store.claim(OWNER, Store())),
     "store-claim.class.yaml": lambda: golden.dumped(store.claim(OWNER, Store("fast", "1Ti", "ReadWriteMany"))),
     "event.yaml": lambda: golden.dumped(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tapchanger_serving.contract.artifact import Pooling
 from tapchanger_serving.contract.messages import Gpu, Hardware
+from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED
 from tapchanger_serving.repository.__main__ import main
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.modelconfig import quoted
@@ -117,6 +119,35 @@ def test_a_missing_file_is_named(make_artifact: Make, tmp_path: Path) -> None:
         lay_out(store, digest, tmp_path / "out", SERVING)
 
 
+@pytest.mark.parametrize("harm", ["flip a bit", "cut", "remove", "alter the manifest", "remove all"])
+def test_damage_that_a_new_build_mends_has_its_own_exit_code(harm: str, make_artifact: Make, tmp_path: Path) -> None:
+    store, digest = make_artifact()
+    folder = store / "artifacts" / digest.replace(":", "-")
+    engine = folder / "model.xml"
+    match harm:
+        case "flip a bit":
+            content = engine.read_bytes()
+            engine.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        case "cut":
+            engine.write_bytes(engine.read_bytes()[:-1])
+        case "remove":
+            engine.unlink()
+        case "alter the manifest":
+            (folder / "artifact.json").write_bytes((folder / "artifact.json").read_bytes() + b" ")
+        case _:
+            shutil.rmtree(folder)
+    output = tmp_path / "out"
+    arguments = ["--store", str(store), "--name", "m", "--output", str(output), "--max-batch", "8", "--digest", digest]
+    assert main([*arguments, "--queue-delay-us", "0"]) == EXIT_ARTIFACT_DAMAGED
+    assert not list(output.rglob("config.pbtxt"))
+
+
+def test_what_a_new_build_does_not_mend_is_another_failure(make_artifact: Make, tmp_path: Path) -> None:
+    store, digest = make_artifact(task="text-generation")
+    arguments = ["--store", str(store), "--name", "m", "--output", str(tmp_path / "out"), "--digest", digest]
+    assert main([*arguments, "--max-batch", "8", "--queue-delay-us", "0"]) == 1
+
+
 @pytest.mark.parametrize("path", ["../escape", "/etc/passwd", "a/../../b"])
 def test_a_manifest_can_not_write_outside_the_repository(path: str, make_artifact: Make, tmp_path: Path) -> None:
     store, digest = make_artifact({path: b""}, write=False)
@@ -134,7 +165,7 @@ def test_the_command_says_why_it_failed_in_one_json_line(tmp_path: Path, capsys:
     arguments = ["--store", str(tmp_path), "--name", "m", "--output", str(tmp_path), "--max-batch", "8"]
     code = main([*arguments, "--queue-delay-us", "0", "--digest", "sha256:" + "0" * 64])
     (line,) = capsys.readouterr().err.splitlines()
-    assert code == 1
+    assert code == EXIT_ARTIFACT_DAMAGED
     assert json.loads(line)["level"] == "error"
     assert "is not in the store" in json.loads(line)["msg"]
 

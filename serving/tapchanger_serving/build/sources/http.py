@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tapchanger_serving.build.sources.limits import Budget, Patience
+from tapchanger_serving.build.limits import Budget, Patience
 
 TIMEOUT = httpx.Timeout(30, read=60)
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from tapchanger_serving.build.failures import StepError
+from tapchanger_serving.build.limits import MOST_BYTES, MOST_FILES, Budget, Patience, most
 from tapchanger_serving.build.sources.http import TIMEOUT, RefusedError, download
-from tapchanger_serving.build.sources.limits import MOST_BYTES, MOST_FILES, Budget, Patience, most
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tapchanger_serving.build.sources.limits import Budget
+from tapchanger_serving.build.limits import Budget
 from tapchanger_serving.build.sources.registry import DIGEST, RegistryError
 
 _TITLE = "org.opencontainers.image.title"

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from tapchanger_serving.build.failures import StepError, TransientStepError
+from tapchanger_serving.build.limits import Budget, Patience
 from tapchanger_serving.build.sources.http import passing
-from tapchanger_serving.build.sources.limits import Budget, Patience
 from tapchanger_serving.build.sources.needed import fetch_needed, needed
 from tapchanger_serving.build.sources.stores import Store, open_store, status_of
 

@@ -15,9 +15,9 @@ import httpx
 from tapchanger_serving.build.checkpoint import DESCRIPTIONS
 from tapchanger_serving.build.dataset import SUFFIXES
 from tapchanger_serving.build.failures import StepError
+from tapchanger_serving.build.limits import Budget, Patience
 from tapchanger_serving.build.sources.http import RefusedError
 from tapchanger_serving.build.sources.layers import ArchiveError, Layer, layers_of, unpack
-from tapchanger_serving.build.sources.limits import Budget, Patience
 from tapchanger_serving.build.sources.needed import fetch_needed
 from tapchanger_serving.build.sources.registry import (
     DOCKER_CONFIG,

@@ -1,0 +1,73 @@
+"""Once a day in each namespace: a Job that removes from its store what nobody refers to any more."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final
+
+from tapchanger_operator import names
+from tapchanger_operator.api.base import unix
+from tapchanger_operator.errors import UserError
+from tapchanger_operator.kube import Kube, Object
+from tapchanger_operator.names import Owner, Ref
+from tapchanger_operator.plan.jobs import collect_job
+from tapchanger_operator.settings import Settings
+from tapchanger_serving.contract.messages import Collection
+
+log = logging.getLogger(__name__)
+
+PERIOD_SECONDS: Final = 86400.0
+
+
+class Collections:
+    """The last day on which this process looked after each namespace. It only saves calls: a day's Job is made once."""
+
+    def __init__(self) -> None:
+        self._days: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def due(self, namespace: str, day: int) -> bool:
+        """Whether nobody has looked after the namespace on `day`; from now on somebody has."""
+        with self._lock:
+            due = self._days.get(namespace) != day
+            self._days[namespace] = day
+            return due
+
+
+def collect_store(kube: Kube, collections: Collections, owner: Owner, settings: Settings, now: float) -> None:
+    """Starts the day's Job, unless the store is younger than what it would remove. What refuses it is logged, no more."""
+    day = int(now // PERIOD_SECONDS)
+    if not settings.store.collects or not collections.due(owner.namespace, day):
+        return
+    claim = kube.get(Ref("PersistentVolumeClaim", owner.namespace, names.STORE_CLAIM))
+    if claim is None or now - unix(claim["metadata"]["creationTimestamp"]) < settings.store.keep_seconds:
+        return
+    order = _order(kube, owner.namespace, settings)
+    try:
+        kube.create(collect_job(owner, day, order, settings.images))
+    except UserError as problem:
+        log.warning("the store's collection was refused: %s", problem.message, extra={"namespace": owner.namespace})
+
+
+def _order(kube: Kube, namespace: str, settings: Settings) -> Collection:
+    """Everything that any object of the namespace refers to, also objects that this version can't otherwise read."""
+    builds = kube.items("EngineBuild", namespace)
+    selector = f"{names.LABEL_MANAGED_BY}={names.MANAGER}"
+    revisions = kube.items("ControllerRevision", namespace, selector)
+    artifacts = {_inside(build, "status", "report", "artifact") for build in builds}
+    artifacts |= {_inside(revision, "data", "artifact") for revision in revisions}
+    return Collection(
+        builds=tuple(sorted(build["metadata"]["name"] for build in builds)),
+        artifacts=tuple(sorted(digest for digest in artifacts if digest)),
+        models=tuple(sorted({digest for build in builds if (digest := _inside(build, "spec", "model", "digest"))})),
+        older_than_seconds=settings.store.keep_seconds,
+        dry_run=settings.store.dry_run,
+    )
+
+
+def _inside(item: Object, *path: str) -> str:
+    found: Any = item
+    for name in path:
+        found = found.get(name, {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, str) else ""
