@@ -131,7 +131,6 @@ def test_content_that_is_as_it_was_is_known_without_a_download(
         ("models/none", {}, "ModelNotFound", "nothing at this path"),
         ("nowhere/v1", {}, "ModelNotFound", "nothing at this path"),
         ("models/refused", {"AWS_SECRET_ACCESS_KEY": "not-the-secret-key"}, "AccessDenied", "does not let the build in"),
-        ("models/refused", {"AWS_ACCESS_KEY_ID": "nobody"}, "AccessDenied", "does not let the build in"),
         ("models/large", {"TAPCHANGER_MAX_DOWNLOAD_BYTES": "1000"}, "DownloadTooLarge", "more than 1000 bytes"),
         ("models/pickled", {}, "PickleCheckpoint", "pytorch_model.bin"),
     ],

@@ -74,13 +74,14 @@ class HubSource:
     def _told(self, action: Callable[[], T]) -> T:
         """What `action` gives; the Hub's errors are told in the user's words."""
         os.environ["HF_HUB_OFFLINE"] = "0"
-        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+        from httpx2 import HTTPError
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         try:
             return action()
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
             raise self._not_found() from error
-        except (HfHubHTTPError, OSError) as error:
+        except (HTTPError, OSError) as error:
             response = getattr(error, "response", None)
             if response is not None and response.status_code in _NO_ACCESS:
                 raise self._not_found() from error
