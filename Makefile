@@ -47,8 +47,9 @@ unit: venv $(TAPCHANGER_HOME)/bin/helm ## Unit and golden tests
 $(TAPCHANGER_HOME)/bin/helm:
 	@python3 -m dev.cluster tools
 
-integration: venv ## Real Envoy, real engines, real Triton, without a cluster
-	@$(PY) -m pytest tests/integration
+integration: venv ## Real Envoy, real builds, real stores, without a cluster
+	@$(PY) -m pytest tests/integration --ignore tests/integration/build
+	$(PY) -m pytest tests/integration/build -n auto --dist worksteal
 
 e2e: venv ## The whole thing on a real cluster
 	@$(PY) -m pytest tests/e2e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ FAMILIES = (
     ),
     Family("DebertaV2", sentence_pieces, {**BASE, **RELATIVE}),
     Family("Electra", word_pieces, {**BASE, "embedding_size": 16}),
-    Family("MPNet", byte_pieces, {**BASE, "pad_token_id": 1}),
+    Family("MPNet", word_pieces, {**BASE, "pad_token_id": 0}),
     Family("ModernBert", byte_pieces, {**BASE, **ALTERNATING}),
 )
 
@@ -95,6 +96,8 @@ def small_checkpoint(folder: Path, family: Family, task: str, **config: Any) -> 
     """A checkpoint of the family with a head for the task and its tokenizer."""
     folder.mkdir(parents=True)
     vocabulary = family.tokenizer(folder).get_vocab_size()
+    # The families' own classes would add special tokens of other names than these tokenizers have.
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
     torch.manual_seed(1)
     settings = getattr(transformers, f"{family.name}Config")(
         vocab_size=vocabulary, initializer_range=0.4, **family.settings, **config

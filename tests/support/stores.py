@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -80,7 +81,11 @@ def oci_registry(folder: Path, password_file: Path | None = None) -> Iterator[Se
 
 def _program(name: str) -> str:
     home = paths.from_environment().home
-    tools.ensure(home, Report(), LOCK, name)
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".stores.lock").open("w") as lock:
+        # Tests that run side by side must not make the same program at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tools.ensure(home, Report(), LOCK, name)
     return str(home / "bin" / name)
 
 

@@ -43,14 +43,20 @@ def require_same_tokens(checkpoint: Checkpoint, tokenizer: Tokenizer, rows: Rows
         _require_same_words(served.get_vocab(), _listed(checkpoint))
     try:
         original = _of_transformers(checkpoint.folder)
-    except (ValueError, KeyError, ImportError, OSError) as error:
-        # What transformers can't load, it can't read otherwise either.
-        log.warning("transformers has no tokenizer of its own to compare with", error=str(error).splitlines()[0])
+        original("")
+    except Exception as error:  # noqa: BLE001 - tokenizers raise it bare; what transformers can't use, it can't read otherwise
+        log.warning("transformers has no tokenizer of its own to compare with", error=_first_line(error))
         return
     for index in evenly(len(rows), _COMPARED):
         text, pair = rows.texts[index], rows.pairs[index] if rows.pairs else None
         [found] = tokenizer.tokenize([text], [pair] if pair is not None else None, offsets=False)
-        wanted = original(text, pair, truncation=True, max_length=max_tokens)["input_ids"]
+        try:
+            wanted = original(text, pair, truncation=True, max_length=max_tokens)["input_ids"]
+        except Exception as error:
+            raise _mismatch(
+                f"transformers' {type(original).__name__} can't read text {rows.numbered()[index]}, which {TOKENIZER_FILE} "
+                f"can: {_first_line(error)}"
+            ) from error
         if list(found.ids) != list(wanted):
             at = next((at for at, ids in enumerate(zip(found.ids, wanted, strict=False)) if ids[0] != ids[1]), -1)
             raise _mismatch(
@@ -77,6 +83,10 @@ def _listed(checkpoint: Checkpoint) -> tuple[str, Mapping[str, int]] | None:
         content = json.loads((checkpoint.folder / "vocab.json").read_text(encoding="utf-8"))
         return "vocab.json", {str(word): int(number) for word, number in content.items()}
     return None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _has(checkpoint: Checkpoint, name: str) -> bool:

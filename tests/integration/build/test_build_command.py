@@ -32,7 +32,15 @@ def start(tmp_path: Path) -> Start:
     env = os.environ | {"PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'serving'}"}
 
     def start(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tapchanger_cli", "build", *words]
+        # What runs in the background ignores Ctrl-C, and so would all that it starts.
+        reset = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        command = [
+            sys.executable,
+            "-c",
+            f"{reset}; runpy.run_module('tapchanger_cli', run_name='__main__')",
+            "build",
+            *words,
+        ]
         return subprocess.Popen(
             command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

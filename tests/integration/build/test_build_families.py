@@ -60,7 +60,7 @@ def test_each_runtime_answers_as_pytorch_does(build: Build, family: Family, task
         if recipe.precision != "fp32":
             continue
         engine = open_engine(recipe.make(bench))
-        found = compare(answers(engine.run, texts, model), reference, task)
+        found = compare(answers(engine.run, texts, model), reference, model)
         engine.close()
         assert (found.agreement or found.cosine or 0.0) > 0.9999, (recipe.name, found)
         assert found.max_difference is not None

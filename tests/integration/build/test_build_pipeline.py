@@ -69,7 +69,7 @@ def test_a_classifier_is_built_judged_and_answers_like_pytorch(build: Build) -> 
     assert (artifact.max_tokens, artifact.max_batch_size) == (32, 8)
     assert (answers[SCORES].argmax(-1) == scores.argmax(-1)).all()
     chosen = next(c for c in report.candidates if (c.runtime, c.precision) == (report.runtime, report.precision))
-    assert np.abs(answers[SCORES] - scores).max() <= (chosen.max_difference or 0) + 0.02
+    assert np.abs(answers[SCORES] - scores).max() <= 2 * (chosen.max_difference or 0) + 0.05
     # The same build again is answered from the store, by the same report.
     again = build.run(request)
     assert again == report

@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from tapchanger_serving.build.dataset import read_dataset, require_size, suffix_of
 from tapchanger_serving.build.failures import StepError
-from tapchanger_serving.contract.messages import DatasetSource
+from tapchanger_serving.contract.gates import DatasetSource
 uri, path = sys.argv[1:]
 try:
     suffix_of(uri)

@@ -10,7 +10,7 @@ import pytest
 import s3fs
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.contract.messages import BuildRequest, Inspection
@@ -64,11 +64,14 @@ def upload(server: Server, folder: Path, prefix: str) -> str:
 
 
 def sharded(folder: Path, megabytes: int) -> Path:
-    """The checkpoint in two files, the second one of so many megabytes."""
-    big = torch.randint(0, 255, (megabytes << 20,), dtype=torch.uint8)
-    save_file({"classifier.weight": torch.ones(2, 2)}, folder / "model-00001.safetensors")
-    save_file({"big": big}, folder / "model-00002.safetensors")
-    names = {"classifier.weight": "model-00001.safetensors", "big": "model-00002.safetensors"}
+    """The checkpoint in two files, the second one with a tensor of so many megabytes besides."""
+    first, rest = {}, {"big": torch.randint(0, 255, (megabytes << 20,), dtype=torch.uint8)}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        (first if name.startswith("classifier.") else rest)[name] = tensor
+    names = {}
+    for file, tensors in (("model-00001.safetensors", first), ("model-00002.safetensors", rest)):
+        save_file(tensors, folder / file)
+        names |= dict.fromkeys(tensors, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
     (folder / "model.safetensors").unlink()
     (folder / "leftover.safetensors").write_bytes(b"not named by the index")
