@@ -1,5 +1,6 @@
 """Something else on the node takes the CPU before a canary's first step and on: both revisions are slow, and neither is blamed.
 
+Both have an engine of the same kind: one that computes on more threads is the worse for a busy node, and may be blamed for it.
 Where it begins later it may strike one of both alone for some seconds; docs/adr/0016-trouble-that-both-have.md says what follows.
 """
 
@@ -16,7 +17,7 @@ from dev.common.kubectl import Kubectl, condition
 from dev.common.stack import Stack
 from dev.common.traffic import failed
 from dev.common.waiting import until
-from tests.e2e.support import ONE_CANDIDATE, Make, load_on
+from tests.e2e.support import Make, load_on
 
 HOG_SECONDS = 15.0
 HOG = {"requests": {"cpu": "200m", "memory": "16Mi"}}
@@ -66,14 +67,12 @@ def test_a_load_that_slows_both_revisions_rolls_nothing_back(
     deployment = make(
         "hogged",
         "moderation-v1",
-        engine=ONE_CANDIDATE,
         slo={"objectives": [{"latency": f"{THRESHOLD * 1000:g}ms", "target": 0.9}]},
         rollout={"steps": STEPS, "analysis": {"minRequests": 100, "timeout": "35s"}, "watch": "1m"},
     )
     deployment.apply()
     old = deployment.wait_ready(180)["stable"]["revision"]
     with Follower(kubectl, "hogged", space) as follower, load_on(deployment, texts, RATE) as load:
-        deployment.manifest["spec"]["engine"] = {}
         deployment.change_uri("pvc://models/moderation-v2")
         until("servers", lambda: deployment.canary().get("availableAt"), 300, last=deployment.picture)
         with hog(stack, space):
