@@ -100,4 +100,4 @@ def test_a_load_that_slows_both_revisions_rolls_nothing_back(
     words(
         f"slow while the CPU was taken (10 % allowed): {shares[old]:.0%} of stable's, {shares[new]:.0%} of the canary's"
     )
-    assert min(shares.values()) > 0.1, shares
+    assert min(shares.values()) > 0.05, shares
