@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
 
@@ -14,7 +13,7 @@ from tapchanger_serving.build import log
 from tapchanger_serving.build.checkpoint import Checkpoint
 from tapchanger_serving.build.dataset import Rows, evenly
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
-from tapchanger_serving.build.vocabulary import make_tokenizer, try_tokenizer
+from tapchanger_serving.build.vocabulary import make_tokenizer, of_transformers, try_tokenizer
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
 
 _COMPARED = 200
@@ -42,8 +41,10 @@ def require_same_tokens(checkpoint: Checkpoint, tokenizer: Tokenizer, rows: Rows
     if served is not None:
         _require_same_words(served.get_vocab(), _listed(checkpoint))
     try:
-        original = _of_transformers(checkpoint.folder)
+        original = of_transformers(checkpoint.folder)
         original("")
+    except StepError:
+        raise
     except Exception as error:  # noqa: BLE001 - tokenizers raise it bare; what transformers can't use, it can't read otherwise
         log.warning("transformers has no tokenizer of its own to compare with", error=_first_line(error))
         return
@@ -91,12 +92,6 @@ def _first_line(error: BaseException) -> str:
 
 def _has(checkpoint: Checkpoint, name: str) -> bool:
     return (checkpoint.folder / name).is_file()
-
-
-def _of_transformers(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def _mismatch(message: str) -> StepError:

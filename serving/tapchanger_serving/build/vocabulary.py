@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tapchanger_serving.build import log
 from tapchanger_serving.build.failures import StepError
@@ -69,10 +70,10 @@ def _endless() -> StepError:
     )
 
 
-def make_tokenizer(folder: Path, target: Path) -> None:
-    """Makes tokenizer.json at `target` from a checkpoint's older vocabulary files.
+def of_transformers(folder: Path) -> Any:
+    """The tokenizer that transformers makes of a checkpoint; errors of its files are whatever transformers raises.
 
-    Raises `CheckpointInvalid` where transformers can't read them, or where they would have it read files that lie elsewhere.
+    Raises `CheckpointInvalid` where it would read files that lie elsewhere.
     """
     settings = read_json(folder, "tokenizer_config.json") if present(folder, "tokenizer_config.json") else {}
     elsewhere = sorted(key for key, value in settings.items() if key.endswith("_file") and value)
@@ -83,8 +84,18 @@ def make_tokenizer(folder: Path, target: Path) -> None:
         )
     from transformers import AutoTokenizer
 
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def make_tokenizer(folder: Path, target: Path) -> None:
+    """Makes tokenizer.json at `target` from a checkpoint's older vocabulary files.
+
+    Raises `CheckpointInvalid` where transformers can't read them, or where they would have it read files that lie elsewhere.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = of_transformers(folder)
+    except StepError:
+        raise
     except Exception as error:  # transformers raises whatever a strange file makes it run into
         raise invalid(
             f"the vocabulary files make no tokenizer: {type(error).__name__}: {shown(error)}", _REMEDY

@@ -106,7 +106,7 @@ def test_foreign_texts_are_shown_and_never_run() -> None:
 
 def test_foreign_texts_in_a_card_are_no_markup_and_no_metadata() -> None:
     text = card.render(hostile())
-    read = card.parse(text)
+    read = ModelCard(text)
     assert read.data.get("license") is None
     assert {result.metric_value for result in read.data.eval_results} == {0.5}
     body = re.sub(r"(?s)(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", read.text)  # code is shown as it is
@@ -141,12 +141,12 @@ def test_a_card_is_read_back_as_the_hub_reads_it() -> None:
 def test_only_an_engine_of_fewer_bits_is_called_quantized() -> None:
     def relation(precision: str) -> object:
         found = samples.built(precision=precision)
-        return card.parse(card.render(found)).data.get("base_model_relation")
+        return ModelCard(card.render(found)).data.get("base_model_relation")
 
     assert relation("int8") == "quantized"
     assert relation("bf16") is None
     local = Built(samples.request(uri="file:///models/m"), samples.manifest(), samples.built().report)
-    assert card.parse(card.render(local)).data.base_model is None
+    assert ModelCard(card.render(local)).data.base_model is None
 
 
 def test_figures_that_a_report_has_are_on_the_page() -> None:
@@ -195,7 +195,7 @@ def test_any_report_has_a_page_and_a_card(
         why=texts[0], candidates=candidates, surface=surface, gates=gates, torch_texts_per_second=torch
     )
     assert set(Seen(page.render(found)).tags).isdisjoint({"script", "a", "img"})
-    assert len(card.parse(card.render(found)).data.eval_results or []) == (0 if value is None else len(gates))
+    assert len(ModelCard(card.render(found)).data.eval_results or []) == (0 if value is None else len(gates))
 
 
 def test_the_commands_on_the_page_verify_an_artifact_and_find_a_flipped_bit(places: Places, tmp_path: Path) -> None:

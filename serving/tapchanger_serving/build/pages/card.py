@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
 from tapchanger_serving.build.pages import words
 from tapchanger_serving.build.pages.built import VERIFICATION, Built
@@ -21,11 +21,6 @@ _NAME = re.compile(r"(?P<metric>[^\[]*)(?:\[(?P<slice>.*)\])?(?P<kind>[^\]]*)", 
 def render(built: Built) -> str:
     """The card as Markdown with front matter. The same build gives the same bytes."""
     return f"---\n{_data(built).to_yaml(line_break=chr(10))}\n---\n\n{_body(built)}"
-
-
-def parse(text: str) -> ModelCard:
-    """A card read back as the Hub reads it. Raises ValueError where its front matter is not that of a card."""
-    return ModelCard(text)
 
 
 def _data(built: Built) -> ModelCardData:
