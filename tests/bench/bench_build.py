@@ -149,7 +149,7 @@ def _speeds(build: Build, runners: dict[str, timing.Runner], seconds: float) -> 
         taken = timing.interleave(runners, timing.full_batch(texts, batch, tokens), effort, pause=PAUSE_SECONDS)
         found[batch, tokens] = {
             name: timing.timing(batch, tokens, values).model_dump()
-            | {"texts_per_s": batch / timing.median(values), "rounds": len(values)}
+            | {"texts_per_s": batch / timing.undisturbed(values), "rounds": len(values)}
             for name, values in taken.items()
         }
         line = ", ".join(f"{name} {row['texts_per_s']:.0f}" for name, row in found[batch, tokens].items())
@@ -171,6 +171,7 @@ def _figures(report: BuildReport, seconds: float, speeds: dict[tuple[int, int], 
     reference = speeds[REFERENCE]
     return {
         "engine": f"{report.runtime}/{report.precision}",
+        "small": report.small and f"{report.small.runtime}/{report.small.precision} to {report.small.tokens} tokens",
         "build_seconds": round(seconds, 1),
         "builder_peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
         "fidelity": chosen.cosine if chosen.cosine is not None else chosen.agreement,

@@ -18,6 +18,9 @@ from tapchanger_cli.words import clock, number
 from tapchanger_operator.api import reference
 from tapchanger_serving.contract.messages import BuildReport, Candidate, GateResult
 
+_BUSY = 0.05
+"""From this share of waiting on a measurement is said to be disturbed."""
+
 
 def view(subject: Subject, build: Build | None, program: str) -> RenderableType:
     """Everything that explains the state."""
@@ -85,13 +88,20 @@ def report(found: BuildReport) -> Iterator[RenderableType]:
     """The engine chosen, its gates and all candidates."""
     rate = f"{number(found.torch_texts_per_second)} texts/s"
     yield Text(f"{found.runtime} {found.precision}, {found.speedup:.2f} times PyTorch ({rate})")
+    if found.small:
+        yield Text(
+            f"batches of up to {found.small.tokens} tokens: {found.small.runtime} {found.small.precision}, "
+            f"{found.small.gain:.0%} faster over the surface"
+        )
+    if found.waited is not None and found.waited >= _BUSY:
+        yield Text(f"measured on a busy node: engines waited for a CPU {found.waited:.0%} of the time", style=BAD)
     yield Text("")
     yield table(
         ("GATE", "FOUND", "95 %", "BOUND", "", "DETAIL"), [_gate(entry) for entry in found.gates], right=("FOUND",)
     )
     yield Text("")
-    columns = ("CANDIDATE", "TEXTS/S", "P50 MS", "MEMORY MIB", "FIDELITY", "", "ERROR")
-    figures = ("TEXTS/S", "P50 MS", "MEMORY MIB", "FIDELITY")
+    columns = ("CANDIDATE", "TEXTS/S", "P50 MS", "SCORE", "MEMORY MIB", "START MS", "FIDELITY", "", "NOTE")
+    figures = ("TEXTS/S", "P50 MS", "SCORE", "MEMORY MIB", "START MS", "FIDELITY")
     yield table(columns, [_candidate(entry, found) for entry in found.candidates], right=figures)
 
 
@@ -117,9 +127,9 @@ def _candidate(entry: Candidate, found: BuildReport) -> tuple[RenderableType | s
     chosen = (entry.runtime, entry.precision) == (found.runtime, found.precision)
     name = Text(f"{entry.runtime} {entry.precision}", style="bold" if chosen else "")
     fidelity = entry.agreement if entry.agreement is not None else entry.cosine
-    figures = (entry.texts_per_second, entry.p50_ms, entry.memory_mib, fidelity)
+    figures = (entry.texts_per_second, entry.p50_ms, entry.score, entry.memory_mib, entry.start_ms, fidelity)
     mark: RenderableType = Text("chosen", style=GOOD) if chosen else _passed(entry.passed)
-    return name, *("–" if value is None else f"{value:.4g}" for value in figures), mark, entry.error or ""
+    return name, *("–" if value is None else f"{value:.4g}" for value in figures), mark, entry.error or entry.note or ""
 
 
 def _passed(passed: bool) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tapchanger_serving.build import choose, log, store, timing
-from tapchanger_serving.build.answers import Floats
+from tapchanger_serving.build.answers import Floats, answers, compare
 from tapchanger_serving.build.candidates import Bench, artifact_files, plan
+from tapchanger_serving.build.choose import Arrangement, Way
+from tapchanger_serving.build.contest import Contest, Field, hold
 from tapchanger_serving.build.dataset import Rows
 from tapchanger_serving.build.exported import REFERENCE, Exported
 from tapchanger_serving.build.failures import GATES_FIELD, StepError
@@ -23,15 +26,22 @@ from tapchanger_serving.build.gates.verdict import Judge, Verdict
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.textset import Encoded, compared, load_calibration, load_texts
 from tapchanger_serving.build.torch_model import TorchModel, load_torch
-from tapchanger_serving.build.trial import Trial, attempt, with_best_threads
-from tapchanger_serving.contract.artifact import Artifact
+from tapchanger_serving.build.trial import Trial, attempt
+from tapchanger_serving.contract.artifact import Artifact, SmallEngine
 from tapchanger_serving.contract.evidence import DataQuality
-from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Candidate, GateResult, Shapes, Timing
+from tapchanger_serving.contract.messages import (
+    BuildReport,
+    BuildRequest,
+    Candidate,
+    GateResult,
+    Shapes,
+    SmallChoice,
+)
+from tapchanger_serving.engines import EngineSpec, open_engine
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
 
-_TORCH = "torch"
-_COMPARE_SPEED = timing.Effort()
-_SURFACE = timing.Effort(min_rounds=20, max_rounds=200, seconds=1.0)
+_SMALL = "small/"
+"""The folder of the second engine in the artifact."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +76,25 @@ class Measurement:
         """Does it all and stores the artifact. Raises `EngineIncompatible` or `GateFailed`."""
         data, data_gates = self._data()
         trials = self._try_all()
-        candidates, torch_speed = self._timed(trials)
-        chosen, verdict = self._choose(candidates, trials)
-        trial = trials[candidates.index(chosen)]
-        surface = self._surface(trial)
-        digest, size = self._store(trial, verdict.temperature)
+        contest = self._contest(trials)
+        chosen, arrangement, verdict = self._choose(contest, trials)
+        digest, size = self._store(trials, arrangement, verdict.temperature)
+        small, torch_speed = _small(arrangement, trials), contest.torch_texts_per_second
         return BuildReport(
             artifact=digest,
             size_bytes=size,
             runtime=chosen.runtime,
             precision=chosen.precision,
-            why=choose.explain(chosen, candidates, torch_speed),
+            why=choose.explain(chosen, contest.candidates, torch_speed, small, contest.waited),
             speedup=round((chosen.texts_per_second or 0.0) / torch_speed, 3),
             torch_texts_per_second=round(torch_speed, 2),
-            candidates=tuple(candidates),
+            candidates=tuple(contest.candidates),
             gates=(*verdict.gates, *data_gates),
-            surface=surface,
+            surface=contest.surface(arrangement),
             compared_texts=len(compared(len(self.texts))),
             seconds=0.0,
+            small=small,
+            waited=None if contest.waited is None else round(contest.waited, 3),
             calibration=verdict.calibration,
             robustness=verdict.robustness,
             data=data,
@@ -120,8 +131,15 @@ class Measurement:
         picked = compared(len(self.texts))
         texts = self.texts.take(picked)
         calibration = texts if self.calibration is None else self._encoded(self.calibration)
-        bench = Bench(self.places.exported, self.places.candidates, self.model, self.request.hardware, calibration)
         reference = self._reference(picked)
+
+        def faithful(spec: EngineSpec) -> bool:
+            found = compare(answers(open_engine(spec).run, texts, self.model), reference, self.model)
+            return parity(self.request.gates.parity, found).passed
+
+        bench = Bench(
+            self.places.exported, self.places.candidates, self.model, self.request.hardware, calibration, faithful
+        )
         feeds = timing.full_batch(self.texts, *timing.reference_point(self._shapes))
         recipes = plan(self.request, self.request.hardware)
         trials = []
@@ -138,71 +156,57 @@ class Measurement:
         # Token scores have one row per token; they are never thinned, so all of them are meant.
         return self.reference if self.model.task == "token-classification" else self.reference[picked]
 
-    def _timed(self, trials: list[Trial]) -> tuple[list[Candidate], float]:
-        """The candidates with their speed, and PyTorch's speed at the reference point."""
-        batch, tokens = timing.reference_point(self._shapes)
-        feeds = timing.full_batch(self.texts, batch, tokens)
-        runners: dict[str, timing.Runner] = {
-            trial.recipe.name: trial.engine.run for trial in trials if trial.engine is not None
-        }
-        runners[_TORCH] = with_best_threads(self._pytorch.on, feeds).run
-        log.info("timing engines beside PyTorch", engines=list(runners), batch=batch, tokens=tokens)
-        many = timing.interleave(runners, feeds, _COMPARE_SPEED)
-        single = timing.interleave(runners, timing.full_batch(self.texts, 1, tokens), _COMPARE_SPEED)
-        speeds = {name: batch / timing.median(seconds) for name, seconds in many.items()}
-        delays = {name: timing.median(seconds) * 1e3 for name, seconds in single.items()}
-        candidates = [self._candidate(trial, speeds, delays) for trial in trials]
-        for candidate in candidates:
-            log.info("measured candidate", torch_texts_per_second=round(speeds[_TORCH], 1), **candidate.model_dump())
-        return candidates, speeds[_TORCH]
+    def _contest(self, trials: list[Trial]) -> Contest:
+        passed = [bool(trial.engines) and parity(self.request.gates.parity, trial.fidelity).passed for trial in trials]
+        return hold(Field(trials, passed, self._pytorch.on, self.texts, self._shapes))
 
-    def _candidate(self, trial: Trial, speeds: dict[str, float], delays: dict[str, float]) -> Candidate:
-        recipe, found = trial.recipe, trial.fidelity
-        if trial.engine is None:
-            return Candidate(runtime=recipe.runtime, precision=recipe.precision, error=trial.error)
-        return Candidate(
-            runtime=recipe.runtime,
-            precision=recipe.precision,
-            texts_per_second=round(speeds[recipe.name], 2),
-            p50_ms=round(delays[recipe.name], 3),
-            memory_mib=trial.memory_mib,
-            agreement=_rounded(found.agreement),
-            cosine=_rounded(found.cosine),
-            max_difference=_rounded(found.max_difference),
-            passed=parity(self.request.gates.parity, found).passed,
-        )
+    def _choose(self, contest: Contest, trials: list[Trial]) -> tuple[Candidate, Arrangement, Verdict]:
+        """The best candidate whose gates all hold, and how to run it; candidates that fall are marked in the contest's list."""
+        candidates = contest.candidates
+        examined: dict[int, Verdict] = {}
 
-    def _choose(self, candidates: list[Candidate], trials: list[Trial]) -> tuple[Candidate, Verdict]:
-        """The best candidate whose gates all hold; candidates that fall are marked in the list."""
-        judge = Judge(
-            self.request,
-            Examination(self.model, self.rows, self.texts.tokenizer),
-            self.texts,
-            self.reference,
-            lambda: self._pytorch.run,
-        )
-        failed: list[tuple[Candidate, Verdict]] = []
+        def holds(index: int) -> bool:
+            if index not in examined:
+                examined[index] = verdict = self._examine(trials[index])
+                if not verdict.passed:
+                    candidates[index] = candidates[index].model_copy(update={"passed": False})
+            return examined[index].passed
+
         for best in choose.preferred(candidates):
             index = candidates.index(best)
-            log.info("checking gates", candidate=choose.title(best))
-            trial = trials[index]
-            if trial.engine is None:
-                raise ValueError(trial.recipe.name)
-            verdict = judge.verdict(trial.engine.run, trial.fidelity)
-            if verdict.passed:
-                return best, verdict
-            log.warning("candidate fails a gate", candidate=choose.title(best), failed=sentence(verdict.gates))
-            candidates[index] = best.model_copy(update={"passed": False})
-            failed.append((best, verdict))
-        raise self._refusal(failed, candidates, trials)
+            if holds(index):
+                break
+        else:
+            raise self._refusal(examined, candidates, trials)
+        ways = [way for way in contest.ways if way.candidate == index or self._may_help(way, candidates)]
+        arrangement = next(
+            found
+            for found in choose.arrangements(index, ways)
+            if all(holds(way.candidate) for way in (found.large, found.small) if way is not None)
+        )
+        return candidates[index], arrangement, examined[index]
 
-    def _refusal(
-        self, failed: list[tuple[Candidate, Verdict]], candidates: list[Candidate], trials: list[Trial]
-    ) -> StepError:
+    def _may_help(self, way: Way, candidates: list[Candidate]) -> bool:
+        """A temperature is fitted for one engine, so with it another one takes no part."""
+        return candidates[way.candidate].passed and not self.request.temperature_scaling
+
+    def _examine(self, trial: Trial) -> Verdict:
+        log.info("checking gates", candidate=trial.recipe.name)
+        verdict = self._judge.verdict(trial.engine.run, trial.fidelity)
+        if not verdict.passed:
+            log.warning("candidate fails a gate", candidate=trial.recipe.name, failed=sentence(verdict.gates))
+        return verdict
+
+    @cached_property
+    def _judge(self) -> Judge:
+        examination = Examination(self.model, self.rows, self.texts.tokenizer)
+        return Judge(self.request, examination, self.texts, self.reference, lambda: self._pytorch.run)
+
+    def _refusal(self, examined: Mapping[int, Verdict], candidates: list[Candidate], trials: list[Trial]) -> StepError:
         """Why no candidate may serve: the gates of the best one, or what went wrong with all of them."""
-        if failed:
-            best, verdict = failed[0]
-            return _gate_failed(f"{choose.title(best)}: {sentence(verdict.gates)}")
+        if examined:
+            best, verdict = next(iter(examined.items()))
+            return _gate_failed(f"{choose.title(candidates[best])}: {sentence(verdict.gates)}")
         measured = [index for index, candidate in enumerate(candidates) if candidate.texts_per_second is not None]
         if not measured:
             errors = "; ".join(f"{choose.title(candidate)}: {candidate.error}" for candidate in candidates)
@@ -211,29 +215,30 @@ class Measurement:
         result = parity(self.request.gates.parity, trials[closest].fidelity)
         return _gate_failed(f"{choose.title(candidates[closest])}, the closest: {sentence([result])}")
 
-    def _surface(self, trial: Trial) -> tuple[Timing, ...]:
-        if trial.engine is None:
-            return ()
-        run = trial.engine.run
-        timings = []
-        grid = timing.grid(self._shapes)
-        for number, (batch, tokens) in enumerate(grid, start=1):
-            log.progress("measuring latency", number, len(grid), batch=batch, tokens=tokens)
-            taken = timing.interleave({"": run}, timing.full_batch(self.texts, batch, tokens), _SURFACE)[""]
-            timings.append(timing.timing(batch, tokens, taken))
-        return tuple(timings)
-
-    def _store(self, trial: Trial, temperature: float | None) -> tuple[str, int]:
-        if trial.spec is None:
-            raise ValueError(trial.recipe.name)
-        files = artifact_files(trial.spec)
+    def _store(self, trials: list[Trial], arrangement: Arrangement, temperature: float | None) -> tuple[str, int]:
+        trial = trials[arrangement.large.candidate]
+        spec = trial.opened(arrangement.large.threads)
+        files = artifact_files(spec)
+        small = None
+        if arrangement.small is not None:
+            other = trials[arrangement.small.candidate]
+            folder = "" if other is trial else _SMALL
+            files |= {f"{folder}{name}": path for name, path in artifact_files(other.opened(0)).items()}
+            small = SmallEngine(
+                tokens=arrangement.tokens,
+                runtime=other.recipe.runtime,
+                precision=other.recipe.precision,
+                engine=f"{folder}{other.opened(0).file.name}",
+                threads=arrangement.small.threads,
+                options=dict(other.opened(0).options),
+            )
         files[TOKENIZER_FILE] = self.places.exported / TOKENIZER_FILE
         files["config.json"] = self.places.checkpoint / "config.json"
         manifest = Artifact(
             task=self.model.task,
             runtime=trial.recipe.runtime,
             precision=trial.recipe.precision,
-            engine=trial.spec.file.name,
+            engine=spec.file.name,
             inputs=self.model.inputs,
             output=self.model.output,
             dimensions=self.model.dimensions,
@@ -243,12 +248,26 @@ class Measurement:
             activation=self.model.activation,
             temperature=temperature,
             pooling=self.model.pooling,
-            threads=trial.spec.threads,
-            options=dict(trial.spec.options),
+            threads=spec.threads,
+            options=dict(spec.options),
+            small=small,
             hardware=self.request.hardware,
             files=(),
         )
         return store.write_artifact(self.places, files, manifest)
+
+
+def _small(arrangement: Arrangement, trials: list[Trial]) -> SmallChoice | None:
+    if arrangement.small is None:
+        return None
+    recipe = trials[arrangement.small.candidate].recipe
+    return SmallChoice(
+        tokens=arrangement.tokens,
+        runtime=recipe.runtime,
+        precision=recipe.precision,
+        threads=arrangement.small.threads,
+        gain=round(arrangement.gain, 3),
+    )
 
 
 def _gate_failed(message: str) -> StepError:
@@ -258,7 +277,3 @@ def _gate_failed(message: str) -> StepError:
         field=GATES_FIELD,
         remedy="loosen the bound that failed, allow another runtime or precision with auto, or train a better model",
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)

@@ -15,8 +15,10 @@ _CLASSES = 3
 def report_text(report: BuildReport) -> str:
     """The report as JSON of at most 4096 bytes.
 
-    Versions, diagrams and examples go first, then details, passed slices, words and surface points; last go whole sections.
+    The candidates' own surfaces are never in it. Versions, diagrams and examples go first, then details, passed slices, words
+    and surface points; last go whole sections.
     """
+    report = _one_surface(report)
     for smaller in _STAGES:
         text = report.dumps()
         if termination.size(text) <= TERMINATION_MESSAGE_LIMIT:
@@ -27,6 +29,12 @@ def report_text(report: BuildReport) -> str:
         msg = f"the report has {termination.size(text)} bytes even at its shortest"
         raise ValueError(msg)
     return text
+
+
+def _one_surface(report: BuildReport) -> BuildReport:
+    return report.model_copy(
+        update={"candidates": tuple(one.model_copy(update={"surface": None}) for one in report.candidates)}
+    )
 
 
 def _no_lists(report: BuildReport) -> BuildReport:

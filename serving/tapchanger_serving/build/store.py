@@ -104,9 +104,12 @@ def _with_digest(report: BuildReport, content: bytes) -> BuildReport:
 
 
 def _take(name: str, source: Path, target: Path) -> ArtifactFile:
+    target.parent.mkdir(exist_ok=True)
+    target.parent.chmod(0o755)
     sha256 = copy_hashed(source, target)
     target.chmod(0o644)
     _sync(target)
+    _sync(target.parent)
     return ArtifactFile(path=name, sha256=sha256, size_bytes=target.stat().st_size)
 
 

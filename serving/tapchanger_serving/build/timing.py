@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,19 +17,29 @@ from tapchanger_serving.engines.text import Tensors
 
 Runner = Callable[[Tensors], object]
 Clock = Callable[[], float]
+Point = tuple[int, int]
+"""Batch and tokens of each of its texts."""
+
+KeyT = TypeVar("KeyT", bound=Hashable)
 
 _REFERENCE = (8, 64)
-_GRID = ((1, 16), (1, 64), (8, 16), (8, 64), (32, 64), (8, 256))
-_WARM_UP = 2
+_BATCHES, _TOKENS = (1, 8, 32), (16, 64, 256)
+_WARM_UP, _WARM_SECONDS = 2, 1.0
+SETTLED = 512
+"""From so many tokens in a batch on, what is far behind stays behind with more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure one point: at least `min_rounds`, then until `seconds` are over or `max_rounds` are done."""
+    """How long to measure one point: at least `min_rounds`, then until `seconds` are over or `max_rounds` are done.
+
+    After `min_rounds`, what takes more than `margin` times as long as the fastest leaves the race.
+    """
 
     min_rounds: int = 7
     max_rounds: int = 60
     seconds: float = 3.0
+    margin: float = math.inf
 
 
 def reference_point(shapes: Shapes) -> tuple[int, int]:
@@ -36,10 +47,17 @@ def reference_point(shapes: Shapes) -> tuple[int, int]:
     return min(_REFERENCE[0], shapes.max_batch_size), min(_REFERENCE[1], shapes.max_tokens)
 
 
-def grid(shapes: Shapes) -> tuple[tuple[int, int], ...]:
-    """The points of the latency surface that the shapes allow, the reference point among them."""
-    capped = {(min(batch, shapes.max_batch_size), min(tokens, shapes.max_tokens)) for batch, tokens in _GRID}
-    return tuple(sorted(capped))
+def grid(shapes: Shapes) -> tuple[Point, ...]:
+    """The points of the latency surface that the shapes allow, the reference point among them, by the tokens of a batch."""
+    capped = {
+        (min(batch, shapes.max_batch_size), min(tokens, shapes.max_tokens)) for batch in _BATCHES for tokens in _TOKENS
+    }
+    return tuple(sorted(capped, key=lambda point: (work(point), point)))
+
+
+def work(point: Point) -> int:
+    """Tokens in a full batch."""
+    return point[0] * point[1]
 
 
 def full_batch(texts: Encoded, batch: int, tokens: int) -> Tensors:
@@ -52,34 +70,50 @@ def full_batch(texts: Encoded, batch: int, tokens: int) -> Tensors:
 
 
 def interleave(
-    runners: Mapping[str, Runner],
+    runners: Mapping[KeyT, Runner],
     feeds: Tensors,
     effort: Effort,
     clock: Clock = time.perf_counter,
     *,
     pause: float = 0.0,
-) -> dict[str, list[float]]:
+) -> dict[KeyT, list[float]]:
     """Seconds of every call, by runner. Each round has its own random order, so no runner always follows the same one.
 
     `pause` (seconds) goes before each call: threads that spin after their work would slow whoever is next.
     """
-    names = list(runners)
-    for name in names:
-        for _ in range(_WARM_UP):
-            runners[name](feeds)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    for run in runners.values():
+        _warm(run, feeds, clock)
+    taken: dict[KeyT, list[float]] = {name: [] for name in runners}
+    racing = list(runners)
     order = np.random.default_rng(0)
     began = clock()
     for number in range(effort.max_rounds):
-        if number >= effort.min_rounds and clock() - began >= effort.seconds:
-            break
-        for index in order.permutation(len(names)):
+        if number >= effort.min_rounds:
+            if clock() - began >= effort.seconds:
+                break
+            racing = near(racing, taken, effort.margin)
+        for index in order.permutation(len(racing)):
             if pause:
                 time.sleep(pause)
             start = clock()
-            runners[names[index]](feeds)
-            taken[names[index]].append(clock() - start)
+            runners[racing[index]](feeds)
+            taken[racing[index]].append(clock() - start)
     return taken
+
+
+def _warm(run: Runner, feeds: Tensors, clock: Clock) -> None:
+    """Runtimes prepare for a shape when they first see it."""
+    began = clock()
+    for _ in range(_WARM_UP):
+        run(feeds)
+        if clock() - began > _WARM_SECONDS:
+            return
+
+
+def near(names: Sequence[KeyT], taken: Mapping[KeyT, Sequence[float]], margin: float) -> list[KeyT]:
+    """Those whose fastest call took at most `margin` times as long as the fastest of all."""
+    best = min(min(taken[name]) for name in names)
+    return [name for name in names if min(taken[name]) <= margin * best]
 
 
 def timing(batch: int, tokens: int, seconds: Sequence[float]) -> Timing:
@@ -91,6 +125,11 @@ def timing(batch: int, tokens: int, seconds: Sequence[float]) -> Timing:
         p50_ms=round(median(ordered) * 1e3, 3),
         p99_ms=round(ordered[math.ceil(0.99 * len(ordered)) - 1] * 1e3, 3),
     )
+
+
+def undisturbed(seconds: Sequence[float]) -> float:
+    """The lower quartile: what else runs on the machine only ever adds to a time, so this moves less than the median does."""
+    return float(np.quantile(seconds, 0.25))
 
 
 def median(seconds: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ from tapchanger_serving.contract.messages import Hardware, Task
 
 MANIFEST = "artifact.json"
 
+CpuRuntime = Literal["onnxruntime", "openvino"]
 PoolingMode = Literal["mean", "cls", "max"]
 
 
@@ -29,13 +30,25 @@ class Pooling(Message):
     normalize: bool = False
 
 
+class SmallEngine(Message):
+    """The engine for batches of at most `tokens` tokens, padding counted. `engine` is its file, which both may share."""
+
+    tokens: int = Field(gt=0)
+    runtime: CpuRuntime
+    precision: str
+    engine: str
+    threads: int = 0
+    options: dict[str, str] = {}
+
+
 class Artifact(Message):
     """Manifest `artifact.json`. The artifact's digest is the SHA-256 of this file's bytes.
 
     `engine` is the engine's file (`model.onnx`, `model.xml` or `model.plan`); `inputs` are the tensor names that it takes,
     all INT64 `[batch, tokens]`; `output` is `logits` or `hidden`. `dimensions` is the last axis of the output.
     `activation` says how logits become scores (softmax, or sigmoid for one logit and multi-label heads). `temperature`
-    divides the logits before that, so that scores are calibrated; the raw engine's output is not divided.
+    divides the logits before that, so that scores are calibrated; the raw engine's output is not divided. `small` takes the
+    small batches, where another engine is quicker with them.
     """
 
     format: Literal[1] = 1
@@ -54,5 +67,6 @@ class Artifact(Message):
     pooling: Pooling | None = None
     threads: int = 0
     options: dict[str, str] = {}
+    small: SmallEngine | None = None
     hardware: Hardware
     files: tuple[ArtifactFile, ...]

@@ -126,6 +126,10 @@ class Candidate(Message):
     `agreement` (share of equal labels, classification), `cosine` (mean cosine, embeddings) and `max_difference`
     (largest absolute difference of scores) are against PyTorch fp32. `texts_per_second` is at the reference point of
     the report (batch 8 × 64 tokens or what `shapes` allows), `p50_ms` the latency of one text of that length.
+    `score` is what the choice goes by: the geometric mean over the surface of its speed as a share of the fastest one's.
+    `threads` 0 means all cores. `memory_mib` is what loading and running it adds to a process, `start_ms` how long a process
+    takes from opening it to its first answer, `size_bytes` its files. `surface` has the points that were measured: what is
+    far behind with some tokens is not tried with more. `note` is what people should know of how it was made.
     A candidate that failed has `error` and no figures.
     """
 
@@ -133,12 +137,31 @@ class Candidate(Message):
     precision: str
     texts_per_second: float | None = None
     p50_ms: float | None = None
+    score: float | None = None
+    threads: int | None = None
     memory_mib: float | None = Field(default=None, alias="memoryMiB")
+    start_ms: float | None = None
+    size_bytes: int | None = None
     agreement: float | None = None
     cosine: float | None = None
     max_difference: float | None = None
     passed: bool = False
+    note: str | None = None
     error: str | None = None
+    surface: tuple[Timing, ...] | None = None
+
+
+class SmallChoice(Message):
+    """The second engine of an artifact, for batches of at most `tokens` tokens, and how much it gains.
+
+    `gain` is by how much the geometric mean of the speeds over the surface rises, as a share.
+    """
+
+    tokens: int
+    runtime: str
+    precision: str
+    threads: int
+    gain: float
 
 
 class GateResult(Message):
@@ -162,7 +185,9 @@ class BuildReport(Message):
 
     `speedup` is texts per second of the chosen engine over PyTorch eager, measured in the same run, turn by turn.
     `artifact` is `sha256:<hex>` of the manifest; the files are `artifacts/sha256-<hex>/` in the store. `software` has the
-    versions of the libraries that made and measured the engine. `digest` is `sha256:<hex>` of the stored report's bytes, which
+    versions of the libraries that made and measured the engine. `small` is set where small batches have an engine of their own.
+    `waited` is the share of the measurement in which the engines' threads wanted a CPU and had none, from 0 to 1; None where the
+    system doesn't tell. `digest` is `sha256:<hex>` of the stored report's bytes, which
     only the termination message can say.
     """
 
@@ -178,6 +203,8 @@ class BuildReport(Message):
     surface: tuple[Timing, ...]
     compared_texts: int
     seconds: float
+    small: SmallChoice | None = None
+    waited: float | None = None
     calibration: Calibration | None = None
     robustness: tuple[Flips, ...] = ()
     data: DataQuality | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tapchanger_serving.contract.artifact import Artifact
+    from tapchanger_serving.contract.artifact import Artifact, SmallEngine
 
 
 class UnsupportedRuntimeError(Exception):
@@ -23,7 +23,7 @@ class EngineSpec:
     """What opening an engine takes.
 
     `threads` 0 means every CPU core that the container may use. `options` go to the runtime as they are: session
-    configuration entries of ONNX Runtime, compile properties of OpenVINO.
+    configuration entries of ONNX Runtime, compile properties of OpenVINO. `small` is a second engine for small batches.
     """
 
     runtime: str
@@ -32,6 +32,7 @@ class EngineSpec:
     output: str
     threads: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
+    small: SmallBatches | None = None
 
     @classmethod
     def of(cls, artifact: Artifact, folder: Path) -> EngineSpec:
@@ -43,7 +44,24 @@ class EngineSpec:
             output=artifact.output,
             threads=artifact.threads,
             options=artifact.options,
+            small=None if artifact.small is None else SmallBatches.of(artifact, artifact.small, folder),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SmallBatches:
+    """The engine that takes batches of at most `tokens` tokens, padding counted."""
+
+    tokens: int
+    spec: EngineSpec
+
+    @classmethod
+    def of(cls, artifact: Artifact, small: SmallEngine, folder: Path) -> SmallBatches:
+        """The second engine of an artifact that lies in `folder`; it has the first one's tensors."""
+        spec = EngineSpec(
+            small.runtime, folder / small.engine, artifact.inputs, artifact.output, small.threads, small.options
+        )
+        return cls(small.tokens, spec)
 
 
 class Engine(Protocol):
@@ -59,10 +77,14 @@ class Engine(Protocol):
 
 
 def open_engine(spec: EngineSpec) -> Engine:
-    """Loads the engine.
+    """Loads the engine, and the one for small batches where there is one.
 
     Raises :class:`UnsupportedRuntimeError` when the runtime is unknown or can't run on this machine.
     """
+    if spec.small is not None:
+        from tapchanger_serving.engines.parted import PartedEngine
+
+        return PartedEngine(open_engine(spec.small.spec), open_engine(replace(spec, small=None)), spec.small.tokens)
     match spec.runtime:
         case "onnxruntime":
             from tapchanger_serving.engines.onnxruntime import OnnxRuntimeEngine

@@ -59,7 +59,7 @@ def test_each_runtime_answers_as_pytorch_does(build: Build, family: Family, task
     for recipe in plan(request, request.hardware):
         if recipe.precision != "fp32":
             continue
-        engine = open_engine(recipe.make(bench))
+        engine = open_engine(recipe.made(bench).spec)
         found = compare(answers(engine.run, texts, model), reference, model)
         engine.close()
         assert (found.agreement or found.cosine or 0.0) > 0.9999, (recipe.name, found)

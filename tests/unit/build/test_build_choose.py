@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tapchanger_serving.build import choose
-from tapchanger_serving.contract.messages import Candidate
+from tapchanger_serving.build.choose import Arrangement, Way
+from tapchanger_serving.contract.messages import Candidate, SmallChoice
 
 
 def candidate(precision: str, speed: float | None, *, passed: bool = True, runtime: str = "openvino") -> Candidate:
-    return Candidate(runtime=runtime, precision=precision, texts_per_second=speed, passed=passed, agreement=0.99)
+    score = None if speed is None else speed / 1000
+    return Candidate(
+        runtime=runtime, precision=precision, texts_per_second=speed, score=score, passed=passed, agreement=0.99
+    )
 
 
 def test_the_fastest_comes_first() -> None:
@@ -56,4 +61,71 @@ def test_the_reason_names_speed_fidelity_and_what_was_faster_but_fell() -> None:
 
 def test_the_reason_says_when_precision_decided() -> None:
     best, near = candidate("fp32", 98), candidate("int8", 100)
-    assert choose.explain(best, [best, near], 50).endswith("within 3% but less precise: openvino int8 (100)")
+    assert choose.explain(best, [best, near], 50).endswith("within 3% but less precise: openvino int8")
+
+
+SMALL, MIDDLE, LARGE = (1, 16), (8, 64), (32, 256)
+
+
+def way(index: int, *speeds: float, threads: int = 0) -> Way:
+    return Way(index, threads, dict(zip((SMALL, MIDDLE, LARGE), speeds, strict=False)))
+
+
+def test_the_score_is_the_geometric_mean_of_shares_of_the_best() -> None:
+    first, second = way(0, 100, 50, 10), way(1, 50, 100, 10)
+    best = choose.fastest([first, second])
+    assert best == {SMALL: 100, MIDDLE: 100, LARGE: 10}
+    assert choose.score(first.speeds, best) == pytest.approx(0.5 ** (1 / 3))
+
+
+def test_a_point_that_was_not_measured_counts_as_just_behind() -> None:
+    assert choose.score({SMALL: 100}, {SMALL: 100, LARGE: 10}) == pytest.approx((1 / choose.BEHIND) ** 0.5)
+
+
+def test_an_engine_that_is_best_everywhere_runs_alone() -> None:
+    best = way(0, 100, 100, 100)
+    assert choose.arrangements(0, [best, way(1, 90, 90, 90)]) == [Arrangement(best)]
+
+
+def test_small_batches_get_the_engine_that_is_faster_with_them() -> None:
+    large, small = way(0, 100, 100, 100), way(1, 160, 90, 40)
+    first, last = choose.arrangements(0, [large, small])
+    assert (first.small, first.large, last) == (small, large, Arrangement(large))
+    assert 16 < first.tokens < 512
+    assert first.gain == pytest.approx(1.6 ** (1 / 3) - 1)
+    assert [first.at(point) for point in (SMALL, MIDDLE, LARGE)] == [small, large, large]
+    assert [first.speed(point) for point in (SMALL, MIDDLE, LARGE)] == [160, 100, 100]
+
+
+def test_one_engine_may_take_small_batches_on_one_thread() -> None:
+    every, single = way(0, 100, 100, 100), way(0, 150, 60, 50, threads=1)
+    first = choose.arrangements(0, [every, single])[0]
+    assert (first.small, first.large) == (single, every)
+
+
+def test_a_second_engine_that_gains_little_is_not_worth_its_memory() -> None:
+    assert len(choose.arrangements(0, [way(0, 100, 100, 100), way(1, 105, 90, 90)])) == 1
+
+
+SPEED = st.floats(1, 1000)
+
+
+@given(st.lists(st.tuples(SPEED, SPEED, SPEED), min_size=1, max_size=5))
+def test_two_engines_are_never_slower_than_the_best_one_alone(speeds: list[tuple[float, float, float]]) -> None:
+    ways = [way(index % 2, *drawn, threads=index // 2) for index, drawn in enumerate(speeds)]
+    found = choose.arrangements(0, ways)
+    alone = found[-1]
+    assert alone.small is None
+    for pair in found[:-1]:
+        assert all(
+            pair.speed(point) >= (1 - choose.NOISE) * alone.speed(point) * 0.999 for point in (SMALL, MIDDLE, LARGE)
+        )
+
+
+def test_the_reason_names_the_second_engine_and_a_busy_node() -> None:
+    best = candidate("int8", 100)
+    small = SmallChoice(tokens=90, runtime="onnxruntime", precision="int8", threads=1, gain=0.08)
+    text = choose.explain(best, [best], 50, small, waited=0.1)
+    assert "onnxruntime int8 on 1 thread takes batches of up to 90 tokens" in text
+    assert text.endswith("the node was busy: engines waited for a CPU 10% of the time")
+    assert "the same on 1 thread" in choose.explain(best, [best], 50, small.model_copy(update={"runtime": "openvino"}))

@@ -73,13 +73,36 @@ def test_the_effort_is_bounded(effort: Effort, rounds: int) -> None:
     assert len(timing.interleave({"a": machine.runner("a", 1.0)}, {}, effort, machine.clock)["a"]) == rounds
 
 
+def test_what_is_far_behind_leaves_after_the_least_rounds() -> None:
+    machine = Machine()
+    runners = {
+        "fast": machine.runner("fast", 0.1),
+        "near": machine.runner("near", 0.15),
+        "far": machine.runner("far", 0.2),
+    }
+    taken = timing.interleave(runners, {}, Effort(3, 10, 100, margin=1.6), machine.clock)
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"fast": 10, "near": 10, "far": 3}
+
+
+def test_a_slow_engine_is_warmed_up_once() -> None:
+    machine = Machine()
+    timing.interleave(
+        {"a": machine.runner("a", 2.0), "b": machine.runner("b", 0.1)}, {}, Effort(1, 1, 0), machine.clock
+    )
+    assert machine.ran[:3] == ["a", "b", "b"]
+
+
+def test_noise_moves_the_lower_quartile_less_than_the_median() -> None:
+    seconds = [0.1] * 40 + [0.5] * 60
+    assert (timing.undisturbed(seconds), timing.median(seconds)) == (pytest.approx(0.1), 0.5)
+
+
 def test_points_stay_within_the_shapes() -> None:
     assert timing.reference_point(Shapes()) == (8, 64)
     assert timing.reference_point(Shapes(max_batch_size=4, max_tokens=32)) == (4, 32)
     small = timing.grid(Shapes(max_batch_size=4, max_tokens=32))
     assert small == ((1, 16), (1, 32), (4, 16), (4, 32))
-    assert (8, 64) in timing.grid(Shapes())
-    assert (32, 64) in timing.grid(Shapes())
+    assert set(timing.grid(Shapes())) == {(batch, tokens) for batch in (1, 8, 32) for tokens in (16, 64, 256)}
 
 
 def test_quantiles_are_the_median_and_the_nearest_rank() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tapchanger_serving.engines import EngineSpec, UnsupportedRuntimeError, open_engine
+from tapchanger_serving.engines.base import SmallBatches
+from tapchanger_serving.engines.parted import PartedEngine
 
 INPUTS = ("input_ids", "attention_mask")
 
@@ -57,3 +62,36 @@ def test_an_unknown_runtime_is_named(graph: Path) -> None:
 def test_tensorrt_without_its_library_or_a_gpu_is_refused(graph: Path) -> None:
     with pytest.raises((UnsupportedRuntimeError, RuntimeError)):
         open_engine(EngineSpec("tensorrt", graph, INPUTS, "hidden"))
+
+
+def test_small_batches_go_to_the_engine_for_them(graph: Path) -> None:
+    large = EngineSpec("openvino", graph, INPUTS, "hidden")
+    small = EngineSpec("onnxruntime", graph, INPUTS, "hidden", threads=1)
+    engine = open_engine(replace(large, small=SmallBatches(8, small)))
+    assert isinstance(engine, PartedEngine)
+    alone = open_engine(large)
+    for rows in (1, 2, 3):
+        feeds = {name: np.ones((rows, 4), dtype=np.int64) for name in INPUTS}
+        np.testing.assert_allclose(engine.run(feeds), alone.run(feeds), rtol=1e-4, atol=1e-5)
+    engine.close()
+
+
+def test_the_border_counts_padding() -> None:
+    ran: list[str] = []
+
+    class Spy:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+            ran.append(self.name)
+            return np.zeros(1, dtype=np.float32)
+
+        def close(self) -> None:
+            ran.append(f"closed {self.name}")
+
+    engine = PartedEngine(Spy("small"), Spy("large"), 8)
+    for shape in ((2, 4), (3, 3), (1, 8), (1, 9)):
+        engine.run({"input_ids": np.ones(shape, dtype=np.int64)})
+    engine.close()
+    assert ran == ["small", "large", "small", "large", "closed small", "closed large"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,16 @@ from tapchanger_serving.engines import EngineSpec
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Everything a recipe may use. `calibration` are texts like those that will be served."""
+    """Everything a recipe may use. `calibration` are texts like those that will be served; `faithful` says whether an engine's
+    answers are as close to the reference's as the parity gate wants them.
+    """
 
     exported: Path
     work: Path
     model: Exported
     hardware: Hardware
     calibration: Encoded
+    faithful: Callable[[EngineSpec], bool] = lambda _: True
 
     @property
     def graph(self) -> Path:
@@ -30,6 +34,7 @@ class Bench:
     def folder(self, runtime: str, precision: str) -> Path:
         """A new folder for one candidate's files; it holds nothing that is not part of the engine."""
         path = self.work / f"{runtime}-{precision}"
+        shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         return path
 
@@ -39,12 +44,25 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """An engine, and what people should know of how it was made."""
+
+    spec: EngineSpec
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One engine to try: `make` writes its files and says how to open it."""
 
     runtime: str
     precision: str
-    make: Callable[[Bench], EngineSpec]
+    make: Callable[[Bench], EngineSpec | Made]
+
+    def made(self, bench: Bench) -> Made:
+        """The engine; most have nothing to note."""
+        result = self.make(bench)
+        return result if isinstance(result, Made) else Made(result)
 
     @property
     def name(self) -> str:

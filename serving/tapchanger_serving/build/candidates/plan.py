@@ -7,8 +7,6 @@ from tapchanger_serving.build.candidates.base import Recipe
 from tapchanger_serving.build.failures import ENGINE_FIELD, StepError
 from tapchanger_serving.contract.messages import BuildRequest, Hardware
 
-_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-
 
 def plan(request: BuildRequest, hardware: Hardware) -> tuple[Recipe, ...]:
     """The candidates, by the request's pins and what the machine can do.
@@ -38,7 +36,7 @@ def _possible(hardware: Hardware) -> tuple[Recipe, ...]:
         Recipe("openvino", "fp32", openvino.fp32),
         Recipe("openvino", "int8", openvino.int8),
     ]
-    if _BF16 & set(hardware.instruction_sets):
+    if openvino.has_bf16(hardware):
         recipes.append(Recipe("openvino", "bf16", openvino.bf16))
     if hardware.gpu is not None:
         recipes += [

@@ -21,7 +21,9 @@ _DRAWN = {
     "comparedTexts", "seconds", "software", "digest", "calibration", "robustness", "data",
 }  # fmt: skip
 _FIGURES = (
+    ("Score", "score"),
     ("Memory, MiB", "memory_mib"),
+    ("Start, ms", "start_ms"),
     ("Agreement", "agreement"),
     ("Mean cosine", "cosine"),
     ("Largest difference", "max_difference"),

@@ -1,4 +1,4 @@
-"""How much memory an engine takes, measured in a process of its own: `python -m tapchanger_serving.build.memory SPEC`."""
+"""What an engine costs beside its speed, measured in a process of its own: `python -m tapchanger_serving.build.cost SPEC`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib
 import json
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,18 @@ _TIMEOUT = 120
 _RUNS = 3
 
 
-def engine_memory_mib(spec: EngineSpec, batch: int, tokens: int) -> float | None:
-    """MiB that loading the engine and running batches adds to a process that has imported its runtime.
-
-    None if the process failed; the candidate itself will show the error when it is opened.
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """MiB that loading the engine and running batches adds to a process that has imported its runtime, and how long
+    it takes from opening to the first answer, in milliseconds.
     """
+
+    memory_mib: float
+    start_ms: float
+
+
+def engine_cost(spec: EngineSpec, batch: int, tokens: int) -> Cost | None:
+    """What it takes to have the engine at all; None if the process failed, since opening it shows the error."""
     order = {
         "runtime": spec.runtime,
         "file": str(spec.file),
@@ -37,7 +46,8 @@ def engine_memory_mib(spec: EngineSpec, batch: int, tokens: int) -> float | None
         done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=True, text=True)
     except subprocess.SubprocessError:
         return None
-    return round(float(done.stdout.strip().splitlines()[-1]), 1)
+    memory, start = map(float, done.stdout.split()[-2:])
+    return Cost(round(memory, 1), round(start, 1))
 
 
 def _main(order: dict[str, object]) -> None:
@@ -46,10 +56,13 @@ def _main(order: dict[str, object]) -> None:
     importlib.import_module(f"tapchanger_serving.engines.{spec.runtime}")
     feeds: Tensors = {name: np.ones((batch, tokens), dtype=np.int64) for name in spec.inputs}
     before = _resident_mib()
+    began = time.monotonic()
     engine = open_engine(spec)
+    engine.run(feeds)
+    start = time.monotonic() - began
     for _ in range(_RUNS):
         engine.run(feeds)
-    sys.stdout.write(f"{_resident_mib() - before}\n")
+    sys.stdout.write(f"{_resident_mib() - before} {start * 1e3}\n")
 
 
 def _resident_mib() -> float:
