@@ -13,7 +13,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 SOURCES := operator serving dev examples tests
 
-.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-build bench-observer generate golden cluster-up cluster-down cluster-status images models venv lock clean
+.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-build bench-choice bench-observer generate golden cluster-up cluster-down cluster-status images models venv lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -65,6 +65,9 @@ bench-promotions: venv ## A hundred promotions under load by every kind of clien
 
 bench-build: venv ## The engine that is chosen, beside PyTorch, ONNX Runtime and OpenVINO at their defaults
 	@$(PY) -m tests.bench.bench_build
+
+bench-choice: venv ## Ten builds of a model, and their choices beside a long measurement
+	@$(PY) -m tests.bench.bench_choice
 
 bench-observer: venv ## Spans per second of the observer, and the error of its percentiles
 	@$(PY) -m tests.bench.bench_observer

@@ -137,12 +137,16 @@ def _compiled(eager: TorchModel) -> TorchModel | None:
     return model
 
 
-def _speeds(build: Build, runners: dict[str, timing.Runner], seconds: float) -> dict[tuple[int, int], dict[str, Any]]:
-    """For each point the median and the 99th percentile (ms) and the texts a second of each."""
+def probe_texts(build: Build) -> Encoded:
+    """The built-in sentences, tokenized for the model that was built."""
     exported = json.loads((build.places.exported / "model.json").read_text())
     tokenizer = Tokenizer(build.places.exported / TOKENIZER_FILE, exported["inputs"], exported["maxTokens"])
-    encodings = tuple(tokenizer.tokenize(probe_sentences(), offsets=False))
-    texts = Encoded(tokenizer, encodings, 32)
+    return Encoded(tokenizer, tuple(tokenizer.tokenize(probe_sentences(), offsets=False)), 32)
+
+
+def _speeds(build: Build, runners: dict[str, timing.Runner], seconds: float) -> dict[tuple[int, int], dict[str, Any]]:
+    """For each point the median and the 99th percentile (ms) and the texts a second of each."""
+    texts = probe_texts(build)
     effort = timing.Effort(min_rounds=7, max_rounds=400, seconds=seconds)
     found = {}
     for batch, tokens in GRID:

@@ -9,9 +9,11 @@ from pydantic import ConfigDict, Field
 from tapchanger_serving.contract.base import Message
 
 MetricName = Literal["accuracy", "f1", "f1_micro", "auc", "mcc", "brier", "ece", "entity_f1", "spearman"]
-PerturbationKind = Literal["typos", "casing", "whitespace", "truncation", "noise", "words"]
+PerturbationKind = Literal["typos", "casing", "whitespace", "truncation", "noise", "paraphrase", "words"]
 
-PERTURBATIONS: tuple[PerturbationKind, ...] = ("typos", "casing", "whitespace", "truncation", "noise", "words")
+PERTURBATIONS: tuple[PerturbationKind, ...] = (
+    "typos", "casing", "whitespace", "truncation", "noise", "paraphrase", "words",
+)  # fmt: skip
 LABEL_SEPARATOR = "|"
 """Stands between the labels of a text that has several."""
 MIN_SLICE_ROWS = 30
@@ -127,8 +129,8 @@ class RobustnessGate(Message):
     kinds: tuple[PerturbationKind, ...] = Field(
         default=PERTURBATIONS,
         min_length=1,
-        description="typos, casing, whitespace, truncation, noise (of characters) or words (the word with the largest "
-        "effect is dropped or swapped with its neighbour).",
+        description="typos, casing, whitespace, truncation, noise (of characters), paraphrase (English contractions, numbers, "
+        "openings) or words (the word with the largest effect is dropped or swapped with its neighbour).",
     )
     texts: int = Field(default=200, ge=10, le=2000, description="How many texts are perturbed.")
 

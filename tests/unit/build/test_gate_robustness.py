@@ -49,6 +49,22 @@ def test_casing_and_whitespace_leave_the_letters() -> None:
     assert perturbed("truncation", "a b c d", 0) == "a b c"
 
 
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("I do not know", "I don't know"),
+        ("It isn't here", "It is not here"),
+        ("Cannot go", "Can't go"),
+        ("give me 2 or three", "give me two or 3"),
+        ("one-off, phones, 20 and don'ts", "1-off, phones, 20 and don'ts"),
+    ],
+)
+def test_paraphrases_say_the_same(text: str, other: str) -> None:
+    found = perturbed("paraphrase", text, 0)
+    assert found.endswith(other)
+    assert len(found) - len(other) <= len("Basically, ")
+
+
 def test_words_are_dropped_and_swapped() -> None:
     assert without("a b c", 1) == "a c"
     assert [transposed("a b c", index) for index in range(3)] == ["b a c", "a c b", "a c b"]

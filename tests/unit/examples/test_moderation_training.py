@@ -79,13 +79,25 @@ def test_a_package_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
         train.unpack("wanted", pins)
 
 
+@pytest.fixture
+def own_uv(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No pip and no uv but the one among tapchanger's tools, as on a machine that never saw the project."""
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(home / "nothing"))
+    uv = home / "tools" / "bin" / "uv"
+    uv.parent.mkdir(parents=True)
+    uv.touch(0o755)
+    return uv
+
+
 def test_a_package_is_installed_once_with_digests_and_without_its_dependencies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, own_uv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[list[str]] = []
 
     def run(command: list[str], *, check: bool) -> None:
         assert check
+        assert command[0] == str(own_uv)
         assert Path(command[-1]).read_text() == "wanted==1 --hash=sha256:0\n"
         ran.append(command)
         Path(command[command.index("--target") + 1]).mkdir()
@@ -99,9 +111,10 @@ def test_a_package_is_installed_once_with_digests_and_without_its_dependencies(
 
 
 def test_a_failed_install_leaves_nothing_that_looks_finished(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: Path, own_uv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(command: list[str], *, check: bool) -> None:
+        assert command[0] == str(own_uv)
         raise subprocess.CalledProcessError(1, command)
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -110,6 +123,14 @@ def test_a_failed_install_leaves_nothing_that_looks_finished(
     with pytest.raises(subprocess.CalledProcessError):
         train.unpack("wanted", pins)
     assert list((home / "cache" / "data").iterdir()) == []
+
+
+def test_without_an_installer_the_remedy_is_named(own_uv: Path, tmp_path: Path) -> None:
+    own_uv.unlink()
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("wanted==1 --hash=sha256:0\n")
+    with pytest.raises(LookupError, match="found neither pip nor uv"):
+        train.unpack("wanted", pins)
 
 
 def test_the_same_settings_are_trained_once_and_others_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from tapchanger_serving.build.gates.rephrase import rephrased
 from tapchanger_serving.contract.gates import PerturbationKind
 
 _SEED = 20_260_104
@@ -86,6 +87,7 @@ _KINDS: Mapping[PerturbationKind, Callable[[str, Random], str]] = {
     "whitespace": _whitespace,
     "truncation": _truncation,
     "noise": _noise,
+    "paraphrase": rephrased,
 }
 
 
