@@ -18,6 +18,7 @@ from tapchanger_serving.contract.messages import (
     Runtime,
     Shapes,
 )
+from tapchanger_serving.contract.plans import TensorRtOptions
 
 
 class BuildSource(Model):
@@ -50,6 +51,7 @@ class EngineBuildSpec(Model):
     gates: Gates
     calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
+    tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
     builder: str = Field(description="The builder image.")
     hardware: Hardware
     placement: FreeForm = {}

@@ -11,6 +11,7 @@ from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model,
 from tapchanger_operator.api.credentials import Credentials
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
 from tapchanger_serving.contract.messages import Precision, Runtime, Shapes, Task
+from tapchanger_serving.contract.plans import TensorRtOptions
 
 CONTROL: Final = "control"
 """The name of the base spec's own arm."""
@@ -49,6 +50,7 @@ class VariantEngine(Model):
     gates: Gates | None = None
     calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
+    tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
 
 
 class Variant(Model):

@@ -12,6 +12,7 @@ from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Exper
 from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
 from tapchanger_serving.contract.messages import Precision, Runtime, Shapes
+from tapchanger_serving.contract.plans import TensorRtOptions
 
 ServedTask = Literal["text-classification", "token-classification", "feature-extraction"]
 
@@ -62,6 +63,7 @@ class EngineSpec(Model):
     gates: Gates = Field(default=Gates(), description="What an engine must show before it may serve.")
     calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
+    tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
 
 
 class Replicas(Model):

@@ -70,6 +70,7 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         gates=spec.gates,
         calibration_data=spec.calibration_data,
         temperature_scaling=spec.temperature_scaling,
+        tensorrt=spec.tensorrt,
         hardware=spec.hardware,
     )
     containers = []

@@ -92,6 +92,7 @@ def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builde
         gates=spec.engine.gates,
         calibration_data=spec.engine.calibration_data,
         temperature_scaling=spec.engine.temperature_scaling or None,
+        tensorrt=spec.engine.tensorrt.chosen if spec.engine.tensorrt else None,
         builder=builder,
         hardware=inspection.hardware,
         placement=placement(spec.serving.template),

@@ -83,7 +83,7 @@ def _unneeded(order: Collection, places: Places) -> Iterator[Entry]:
 
 
 def _leftovers(places: Places) -> Iterator[Entry]:
-    for room in ("reports", "artifacts", "models"):
+    for room in ("reports", "artifacts", "models", "timings"):
         for path in _entries(places.store / room):
             if path.name.startswith(INCOMING):
                 yield Entry(path, "leftover", "left half-written by a build that was killed", LEFTOVER_SECONDS)

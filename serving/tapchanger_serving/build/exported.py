@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tapchanger_serving.contract.artifact import Pooling
 from tapchanger_serving.contract.base import Message
 from tapchanger_serving.contract.messages import Task
 
+if TYPE_CHECKING:
+    import onnx
+
 FACTS = "model.json"
 GRAPH = "model.onnx"
 REFERENCE = "reference.npz"
 
+EXTERNAL_FROM = 1_500_000_000
+"""ONNX files end at 2 GB: bigger models keep their weights in a file beside the graph."""
+
 
 def graph_of(precision: str) -> str:
-    """The graph's file for a precision: GPUs also get graphs in fp16 and bf16."""
+    """The graph's file for a precision: GPUs also get graphs in fp16 and bf16, and what is made of these."""
     return GRAPH if precision == "fp32" else f"model-{precision}.onnx"
+
+
+def save_graph(model: onnx.ModelProto, target: Path) -> None:
+    """Writes a graph, with its weights beside it where they are too large for one file."""
+    import onnx
+
+    large = model.ByteSize() > EXTERNAL_FROM
+    onnx.save(model, target, save_as_external_data=large, location=f"{target.name}.data" if large else None)
 
 
 class Exported(Message):

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import torch
 
+from tapchanger_serving.build.exported import EXTERNAL_FROM
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
 from tapchanger_serving.build.torch_model import Headed
 
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 """Precisions for which GPUs get a graph of their own."""
-
-_EXTERNAL_FROM = 1_500_000_000
-"""ONNX files end at 2 GB: bigger models keep their weights in a file beside the graph."""
 
 
 def export_graph(headed: Headed, target: Path, output: str, *, max_tokens: int) -> None:
@@ -47,4 +45,4 @@ def export_graph(headed: Headed, target: Path, output: str, *, max_tokens: int) 
     if program is None:
         raise StepError("ExportFailed", "PyTorch gave no ONNX program", field=MODEL_FIELD)
     size = sum(tensor.nbytes for tensor in headed.state_dict().values())
-    program.save(str(target), external_data=size > _EXTERNAL_FROM)
+    program.save(str(target), external_data=size > EXTERNAL_FROM)

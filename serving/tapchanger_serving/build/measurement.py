@@ -138,8 +138,9 @@ class Measurement:
             return parity(self.request.gates.parity, found).passed
 
         bench = Bench(
-            self.places.exported, self.places.candidates, self.model, self.request.hardware, calibration, faithful
-        )
+            self.places.exported, self.places.candidates, self.model, self.request.hardware, calibration, faithful,
+            timings=self.places.timings, tensorrt=self.request.tensorrt_or_default,
+        )  # fmt: skip
         feeds = timing.full_batch(self.texts, *timing.reference_point(self._shapes))
         recipes = plan(self.request, self.request.hardware)
         trials = []

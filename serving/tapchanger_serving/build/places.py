@@ -48,6 +48,11 @@ class Places:
         return self.work / "candidates"
 
     @property
+    def timings(self) -> Path:
+        """What TensorRT has measured of its kernels; it only saves time, so it may be lost."""
+        return self.store / "timings"
+
+    @property
     def unchanged(self) -> Path:
         """Marker: the store already holds this build, so there is nothing to do."""
         return self.work / names.UNCHANGED_MARKER

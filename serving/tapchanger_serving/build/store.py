@@ -74,8 +74,8 @@ def write_report(places: Places, name: str, report: BuildReport, page: str, card
     """
     content = report.dumps().encode()
     for path, text in ((places.page(name), page.encode()), (places.card(name), card.encode())):
-        _write_file(path, text)
-    _write_file(places.report(name), content)
+        write_file(path, text)
+    write_file(places.report(name), content)
     return _with_digest(report, content)
 
 
@@ -144,8 +144,8 @@ def _intact(path: Path, entry: ArtifactFile) -> bool:
     return path.is_file() and path.stat().st_size == entry.size_bytes and file_sha256(path) == entry.sha256
 
 
-def _write_file(target: Path, content: bytes) -> None:
-    """Writes a file beside its place and renames it into it, readable by everyone."""
+def write_file(target: Path, content: bytes) -> None:
+    """Writes a file beside its place and renames it into it, readable by everyone. Of two at once, one stays, whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=INCOMING, dir=target.parent)
     os.close(handle)

@@ -11,6 +11,7 @@ from pydantic import Field
 from tapchanger_serving.contract.base import Message
 from tapchanger_serving.contract.evidence import Calibration, DataQuality, Flips, Interval
 from tapchanger_serving.contract.gates import Gates, TextSource
+from tapchanger_serving.contract.plans import TensorRtOptions
 
 Task = Literal["text-classification", "token-classification", "feature-extraction", "text-generation"]
 Runtime = Literal["auto", "tensorrt", "onnxruntime", "openvino"]
@@ -94,7 +95,13 @@ class BuildRequest(Message):
     gates: Gates = Gates()
     calibration_data: TextSource | None = None
     temperature_scaling: bool | None = None
+    tensorrt: TensorRtOptions | None = None
     hardware: Hardware
+
+    @property
+    def tensorrt_or_default(self) -> TensorRtOptions:
+        """What the request says of TensorRT engines."""
+        return self.tensorrt or TensorRtOptions()
 
 
 class Collection(Message):

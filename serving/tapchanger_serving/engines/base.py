@@ -23,7 +23,8 @@ class EngineSpec:
     """What opening an engine takes.
 
     `threads` 0 means every CPU core that the container may use. `options` go to the runtime as they are: session
-    configuration entries of ONNX Runtime, compile properties of OpenVINO. `small` is a second engine for small batches.
+    configuration entries of ONNX Runtime, compile properties of OpenVINO; of TensorRT they say what the plan needs
+    (:class:`tapchanger_serving.contract.plans.PlanNeeds`). `small` is a second engine for small batches.
     """
 
     runtime: str

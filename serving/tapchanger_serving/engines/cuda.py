@@ -15,16 +15,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LIBRARY = "libcuda.so.1"
+# CUdevice_attribute.
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
 
 class Stream:
-    """A CUDA stream in the primary context of one GPU. Errors of the driver are raised as RuntimeError."""
+    """A CUDA stream in the primary context of one GPU.
+
+    Raises :class:`UnsupportedRuntimeError` where there is no GPU; other errors of the driver are raised as RuntimeError.
+    """
 
     def __init__(self, device: int = 0, library: Any = None) -> None:
         self._cuda = _load() if library is None else library
-        self._call("cuInit", 0)
         handle, context, stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
-        self._call("cuDeviceGet", ctypes.byref(handle), device)
+        try:
+            self._call("cuInit", 0)
+            self._call("cuDeviceGet", ctypes.byref(handle), device)
+        except RuntimeError as error:
+            raise UnsupportedRuntimeError(f"tensorrt needs a GPU, and the driver finds none: {error}") from error
+        self._device = handle
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), handle)
         self._call("cuCtxSetCurrent", context)
         self._call("cuStreamCreate", ctypes.byref(stream), 0)
@@ -34,6 +43,17 @@ class Stream:
     def handle(self) -> int:
         """The stream as the number that libraries take."""
         return int(self._stream.value or 0)
+
+    def compute_capability(self) -> str:
+        """The GPU's compute capability, such as `8.9`."""
+        major, minor = (self._attribute(number) for number in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
+        return f"{major}.{minor}"
+
+    def free_memory(self) -> int:
+        """Bytes of GPU memory that nobody uses."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value
 
     def upload(self, buffer: Buffer, data: NDArray[Any]) -> None:
         """Queues a copy to the GPU; `data` must be contiguous and stay alive until :meth:`synchronize`."""
@@ -69,6 +89,11 @@ class Stream:
     def free(self, pointer: ctypes.c_uint64) -> None:
         """Gives GPU memory back."""
         self._call("cuMemFree_v2", pointer)
+
+    def _attribute(self, number: int) -> int:
+        value = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(value), number, self._device)
+        return value.value
 
     def _call(self, name: str, *arguments: object) -> None:
         code = getattr(self._cuda, name)(*arguments)

@@ -56,7 +56,10 @@ class Warmup:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model. `model_file` is the engine's file for backends that look for one."""
+    """One model. `model_file` is the engine's file for backends that look for one.
+
+    `profiles` is how many optimization profiles a TensorRT plan has; unless they are named, Triton uses the first only.
+    """
 
     name: str
     backend: str
@@ -69,6 +72,7 @@ class ModelConfig:
     model_file: str | None = None
     warmups: tuple[Warmup, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
+    profiles: int = 1
 
     def render(self) -> str:
         """The text of `config.pbtxt`."""
@@ -125,6 +129,13 @@ def _parameter(key: str, value: str) -> Iterator[str]:
     yield f"value {{ string_value: {quoted(value)} }}"
 
 
+def _instances(config: ModelConfig) -> Iterator[str]:
+    yield f"count: {config.instances}"
+    yield f"kind: {config.kind}"
+    if config.profiles > 1:
+        yield f"profile: [{', '.join(quoted(str(index)) for index in range(config.profiles))}]"
+
+
 def _model(config: ModelConfig) -> Iterator[str]:
     yield f"name: {quoted(config.name)}"
     yield f"backend: {quoted(config.backend)}"
@@ -135,7 +146,7 @@ def _model(config: ModelConfig) -> Iterator[str]:
         yield from _message("input", _tensor(tensor))
     for tensor in config.outputs:
         yield from _message("output", _tensor(tensor))
-    yield from _message("instance_group", iter((f"count: {config.instances}", f"kind: {config.kind}")))
+    yield from _message("instance_group", _instances(config))
     yield from _message("dynamic_batching", iter((f"max_queue_delay_microseconds: {config.queue_delay_us}",)))
     yield "version_policy { specific { versions: [1] } }"
     yield "response_cache { enable: false }"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tapchanger_serving.contract import names
 from tapchanger_serving.contract.artifact import Artifact
+from tapchanger_serving.contract.plans import PlanNeeds
 from tapchanger_serving.repository.modelconfig import DataType, InstanceKind, ModelConfig, Tensor, Warmup, WarmupInput
 
 TEXT_BACKEND = "tapchanger"
@@ -73,6 +74,7 @@ def engine_model(artifact: Artifact, serving: Serving) -> ModelConfig:
         queue_delay_us=serving.queue_delay_us,
         model_file=artifact.engine,
         parameters=_engine_parameters(artifact),
+        profiles=PlanNeeds.of(artifact.options).profiles if artifact.runtime == "tensorrt" else 1,
         warmups=tuple(
             Warmup(
                 f"zeros x{size}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from tapchanger_serving.build.exported import GRAPH, Exported
 from tapchanger_serving.build.textset import Encoded
 from tapchanger_serving.contract.messages import Hardware
+from tapchanger_serving.contract.plans import TensorRtOptions
 from tapchanger_serving.engines import EngineSpec
 
 
@@ -17,6 +18,8 @@ from tapchanger_serving.engines import EngineSpec
 class Bench:
     """Everything a recipe may use. `calibration` are texts like those that will be served; `faithful` says whether an engine's
     answers are as close to the reference's as the parity gate wants them.
+
+    `timings` is where TensorRT's timing caches are kept, if anywhere; `tensorrt` is what the request says of its engines.
     """
 
     exported: Path
@@ -25,6 +28,8 @@ class Bench:
     hardware: Hardware
     calibration: Encoded
     faithful: Callable[[EngineSpec], bool] = lambda _: True
+    timings: Path | None = None
+    tensorrt: TensorRtOptions = TensorRtOptions()
 
     @property
     def graph(self) -> Path:

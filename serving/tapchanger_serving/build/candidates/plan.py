@@ -13,7 +13,7 @@ def plan(request: BuildRequest, hardware: Hardware) -> tuple[Recipe, ...]:
 
     Raises `EngineIncompatible` when the pins leave nothing that this machine can run.
     """
-    possible = _possible(hardware)
+    possible = _possible(request, hardware)
     wanted = tuple(
         recipe
         for recipe in possible
@@ -29,7 +29,7 @@ def plan(request: BuildRequest, hardware: Hardware) -> tuple[Recipe, ...]:
     return wanted
 
 
-def _possible(hardware: Hardware) -> tuple[Recipe, ...]:
+def _possible(request: BuildRequest, hardware: Hardware) -> tuple[Recipe, ...]:
     recipes = [
         Recipe("onnxruntime", "fp32", onnxruntime.fp32),
         Recipe("onnxruntime", "int8", onnxruntime.int8),
@@ -39,11 +39,7 @@ def _possible(hardware: Hardware) -> tuple[Recipe, ...]:
     if openvino.has_bf16(hardware):
         recipes.append(Recipe("openvino", "bf16", openvino.bf16))
     if hardware.gpu is not None:
-        recipes += [
-            Recipe("tensorrt", "fp32", tensorrt.fp32),
-            Recipe("tensorrt", "fp16", tensorrt.fp16),
-            Recipe("tensorrt", "bf16", tensorrt.bf16),
-        ]
+        recipes += tensorrt.recipes(request, hardware.gpu)
     return tuple(recipes)
 
 
