@@ -9,38 +9,16 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tests.support.kinds import NOTHING, Kind, Kinds, Traced, items, joined, listed
 from tests.support.signatures import Signature, plain, signatures
 
 _ENTRY = "library"
 """The function that gives the module; parameters called as in `_NAME` are the module too."""
 _NAME = "trt"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What an expression may be: `what` is module, class, object, method, list, local class, local object or function."""
-
-    what: str
-    of: Any = None
-    name: str = ""
-
-
-Kinds = frozenset[Kind]
-NOTHING: Kinds = frozenset()
-Function = ast.FunctionDef | ast.Lambda
-
-
-@dataclass
-class Traced:
-    """What was found: the uses that are wrong, and all that were looked at as `Class.name`."""
-
-    wrong: list[str] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
 
 
 def trace(sources: Mapping[str, str], module: ModuleType) -> Traced:
@@ -111,9 +89,9 @@ class _Body(ast.NodeVisitor):
         for statement in self.node.body:
             self.visit(statement)
         returned = self.tracer.known["result", self.name]
-        if isinstance(self.node.returns, ast.Name) and self.node.returns.id == "Any":
-            if self.name != _ENTRY and not returned:
-                self.wrong(self.node, f"{self.name}: nothing is known of what it returns, which is Any")
+        untyped = isinstance(self.node.returns, ast.Name) and self.node.returns.id == "Any"
+        if untyped and not returned and self.name != _ENTRY:
+            self.wrong(self.node, f"{self.name}: nothing is known of what it returns, which is Any")
 
     def wrong(self, node: ast.AST, message: str) -> None:
         self.tracer.found.wrong.append(f"{self.file}:{getattr(node, 'lineno', 0)}: {message}")
@@ -130,21 +108,13 @@ class _Body(ast.NodeVisitor):
             self.bind(node.target, self.value(node.value))
 
     def visit_For(self, node: ast.For) -> None:
-        self.bind(node.target, _items(self.value(node.iter)))
+        self.bind(node.target, items(self.value(node.iter)))
         for statement in [*node.body, *node.orelse]:
             self.visit(statement)
 
     def visit_Return(self, node: ast.Return) -> None:
         if node.value is not None:
             self.tracer.learn(("result", self.name), self.value(node.value))
-
-    def visit_With(self, node: ast.With) -> None:
-        for item in node.items:
-            kinds = self.value(item.context_expr)
-            if item.optional_vars is not None:
-                self.bind(item.optional_vars, kinds)
-        for statement in node.body:
-            self.visit(statement)
 
     def generic_visit(self, node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
@@ -158,7 +128,7 @@ class _Body(ast.NodeVisitor):
             self.env[target.id] |= kinds
         elif isinstance(target, ast.Tuple | ast.List):
             for part in target.elts:
-                self.bind(part, _items(kinds))
+                self.bind(part, items(kinds))
         elif isinstance(target, ast.Attribute):
             for base in self.value(target.value):
                 if base.what == "local object":
@@ -186,31 +156,35 @@ class _Body(ast.NodeVisitor):
             case ast.Name():
                 return self.env[node.id] | self.named(node.id)
             case ast.Attribute():
-                return frozenset().union(*(self.attribute(node, base) for base in self.value(node.value)), NOTHING)
+                return joined(self.attribute(node, base) for base in self.value(node.value))
             case ast.Call():
                 return self.call(node)
-            case ast.ListComp() | ast.GeneratorExp() | ast.SetComp():
-                for part in node.generators:
-                    self.bind(part.target, _items(self.value(part.iter)))
-                    for condition in part.ifs:
-                        self.value(condition)
-                return _listed(self.value(node.elt))
-            case ast.List() | ast.Tuple() | ast.Set():
-                return _listed(frozenset().union(*(self.value(part) for part in node.elts), NOTHING))
-            case ast.Dict():
-                return _listed(frozenset().union(*(self.value(part) for part in node.values), NOTHING))
             case ast.Subscript():
                 self.value(node.slice)
-                return _items(self.value(node.value))
+                return items(self.value(node.value))
             case ast.IfExp():
                 self.value(node.test)
                 return self.value(node.body) | self.value(node.orelse)
             case ast.BoolOp():
-                return frozenset().union(*(self.value(part) for part in node.values), NOTHING)
+                return joined(self.value(part) for part in node.values)
             case ast.NamedExpr():
                 kinds = self.value(node.value)
                 self.bind(node.target, kinds)
                 return kinds
+        return self.collected(node)
+
+    def collected(self, node: ast.expr) -> Kinds:
+        match node:
+            case ast.ListComp() | ast.GeneratorExp() | ast.SetComp():
+                for part in node.generators:
+                    self.bind(part.target, items(self.value(part.iter)))
+                    for condition in part.ifs:
+                        self.value(condition)
+                return listed(self.value(node.elt))
+            case ast.List() | ast.Tuple() | ast.Set():
+                return listed(joined(self.value(part) for part in node.elts))
+            case ast.Dict():
+                return listed(joined(self.value(part) for part in node.values))
         self.generic_visit(node)
         return NOTHING
 
@@ -227,7 +201,7 @@ class _Body(ast.NodeVisitor):
                 member = self.member(node, base.of, node.attr)
                 if isinstance(member, property):
                     results = [signature.result for signature in signatures(member.fget)]
-                    return frozenset().union(*(self.typed(result) for result in results), NOTHING)
+                    return joined(self.typed(result) for result in results)
                 if callable(member) and not isinstance(member, type):
                     return frozenset({Kind("method", base.of, node.attr)})
                 return self.given(member)
@@ -252,7 +226,7 @@ class _Body(ast.NodeVisitor):
 
     def typed(self, name: str) -> Kinds:
         if name.startswith("list["):
-            return _listed(self.typed(name[5:-1]))
+            return listed(self.typed(name[5:-1]))
         found = getattr(self.tracer.module, plain(name), None)
         return frozenset({Kind("object", found)}) if isinstance(found, type) else NOTHING
 
@@ -264,15 +238,14 @@ class _Body(ast.NodeVisitor):
         keywords = {part.arg: self.value(part.value) for part in node.keywords if part.arg}
         if isinstance(node.func, ast.Name) and node.func.id == "getattr" and positional and positional[0]:
             self.wrong(node, "getattr hides which name is meant; write it out")
-        results = (self.called(node, kind, positional, keywords) for kind in called)
-        return frozenset().union(*results, NOTHING)
+        return joined(self.called(node, kind, positional, keywords) for kind in called)
 
     def called(self, node: ast.Call, kind: Kind, positional: list[Kinds], named: dict[str, Kinds]) -> Kinds:
         match kind.what:
             case "method":
                 label = f"{kind.of.__name__}.{kind.name}"
                 found = self.fitting(node, label, signatures(getattr(kind.of, kind.name)), positional, named)
-                return frozenset().union(*(self.typed(signature.result) for signature in found), NOTHING)
+                return joined(self.typed(signature.result) for signature in found)
             case "class":
                 self.fitting(node, kind.of.__name__, signatures(kind.of.__init__), positional, named)
                 return frozenset({Kind("object", kind.of)})
@@ -322,11 +295,3 @@ class _Body(ast.NodeVisitor):
         if not isinstance(target, type):
             return wanted in ("object", "SupportsInt", "Buffer")
         return any(base.__name__ == wanted for base in getattr(self.tracer.module, given).__mro__)
-
-
-def _listed(kinds: Kinds) -> Kinds:
-    return frozenset(Kind("list", kind) for kind in kinds)
-
-
-def _items(kinds: Kinds) -> Kinds:
-    return frozenset(kind.of for kind in kinds if kind.what == "list")

@@ -18,7 +18,7 @@ LABEL_SEPARATOR = "|"
 """Stands between the labels of a text that has several."""
 MIN_SLICE_ROWS = 30
 CALIBRATION_DATA = (
-    "Texts like those that will be served, on which int8 engines find their ranges; "
+    "Texts like those that will be served, on which int8 and fp8 engines find their ranges; "
     "without it these are the evaluation data or the built-in texts."
 )
 TEMPERATURE_SCALING = (

@@ -81,7 +81,7 @@ class Shapes(Message):
 class BuildRequest(Message):
     """What the steps fetch, export and measure are asked to do.
 
-    `calibration_data` are the texts on which int8 engines find their ranges; without it, the comparison texts are.
+    `calibration_data` are the texts on which int8 and fp8 engines find their ranges; without it, the comparison texts are.
     `temperature_scaling` fits a temperature on one half of the evaluation data, and the engine's scores follow it.
     """
 

@@ -24,7 +24,9 @@ from tests.support.tracing import Traced, read, trace
 SERVING = Path(__file__).parents[3] / "serving/tapchanger_serving"
 HOME = Path(os.environ.get("TAPCHANGER_HOME") or Path.home() / ".cache" / "tapchanger")
 
-pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorRT's libraries are fetched for x86_64 only")
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="TensorRT's libraries are fetched for x86_64 only"
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from tapchanger_serving.build import hardware
 from tapchanger_serving.build.candidates import plan
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.contract.messages import BuildRequest, Gpu, Hardware, Precision, Runtime
+from tapchanger_serving.contract.plans import HardwareCompatibility, TensorRtOptions
 from tapchanger_serving.engines.cpus import allowed_cpus
 
 NONE = "libnone-such.so.1"
@@ -85,13 +86,22 @@ def test_a_gpu_is_named_by_its_driver(monkeypatch: pytest.MonkeyPatch, devices: 
 
 CPU = Hardware(arch="amd64", instruction_sets=("avx2",))
 BF16 = Hardware(arch="amd64", instruction_sets=("avx2", "avx512_bf16"))
-GPU = Hardware(arch="amd64", gpu=Gpu(product="NVIDIA L4", compute_capability="8.9", driver="580"))
 
 
-def planned(machine: Hardware, runtime: Runtime = "auto", precision: Precision = "auto") -> list[str]:
+def gpu(capability: str, product: str = "NVIDIA L4") -> Hardware:
+    return Hardware(arch="amd64", gpu=Gpu(product=product, compute_capability=capability, driver="580"))
+
+
+def planned(
+    machine: Hardware,
+    runtime: Runtime = "auto",
+    precision: Precision = "auto",
+    compatibility: HardwareCompatibility = "None",
+) -> list[str]:
     request = BuildRequest(
-        name="eb", uri="", digest="", task="text-classification", runtime=runtime, precision=precision, hardware=machine
-    )
+        name="eb", uri="", digest="", task="text-classification", runtime=runtime, precision=precision, hardware=machine,
+        tensorrt=TensorRtOptions(hardware_compatibility=compatibility),
+    )  # fmt: skip
     return [recipe.name for recipe in plan(request, machine)]
 
 
@@ -99,7 +109,34 @@ def test_candidates_follow_the_hardware() -> None:
     cpu = ["onnxruntime fp32", "onnxruntime int8", "openvino fp32", "openvino int8"]
     assert planned(CPU) == cpu
     assert planned(BF16) == [*cpu, "openvino bf16"]
-    assert planned(GPU) == [*cpu, "tensorrt fp32", "tensorrt fp16", "tensorrt bf16"]
+    assert planned(gpu("8.9"))[: len(cpu)] == cpu
+
+
+@pytest.mark.parametrize(
+    ("capability", "compatibility", "expected"),
+    [
+        ("7.0", "None", ["fp32", "fp16"]),
+        ("7.5", "None", ["fp32", "fp16", "int8"]),
+        ("8.6", "SameComputeCapability", ["fp32", "fp16", "bf16", "int8"]),
+        ("8.9", "None", ["fp32", "fp16", "bf16", "int8", "fp8"]),
+        ("10.0", "None", ["fp32", "fp16", "bf16", "int8", "fp8"]),
+        ("10.0", "AmperePlus", ["fp32", "fp16", "bf16", "int8"]),
+    ],
+)
+def test_tensorrt_is_tried_in_what_every_gpu_can_compute_that_it_may_run_on(
+    capability: str, compatibility: HardwareCompatibility, expected: list[str]
+) -> None:
+    found = planned(gpu(capability), "tensorrt", compatibility=compatibility)
+    assert found == [f"tensorrt {precision}" for precision in expected]
+
+
+def test_a_compatibility_that_the_gpu_can_not_build_is_refused_where_it_matters() -> None:
+    with pytest.raises(StepError) as caught:
+        planned(gpu("7.5", "Tesla T4"), compatibility="AmperePlus")
+    failure = caught.value.failure
+    assert (failure.reason, failure.field) == ("EngineIncompatible", "spec.engine.tensorrt.hardwareCompatibility")
+    assert "can't be built on Tesla T4, which has 7.5" in failure.message
+    assert planned(gpu("7.5"), "openvino", compatibility="AmperePlus") == ["openvino fp32", "openvino int8"]
 
 
 def test_pins_leave_only_what_they_name() -> None:

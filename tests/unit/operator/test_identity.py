@@ -46,6 +46,7 @@ def test_names_are_stable_from_release_to_release() -> None:
         {"rollout": {"steps": []}},
         {"slo": {"objectives": [{"availability": 0.9}]}},
         {"router": {"replicas": 1}},
+        {"engine": {"tensorrt": {"hardwareCompatibility": "None"}}},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -58,6 +59,7 @@ def test_where_a_model_lies_and_how_it_is_served_is_not_part_of_its_engine(chang
     [
         {"engine": {"runtime": "openvino"}},
         {"engine": {"precision": "fp32"}},
+        {"engine": {"tensorrt": {"hardwareCompatibility": "AmperePlus"}}},
         {"engine": {"shapes": {"maxTokens": 64}}},
         {"engine": {"gates": {"parity": {"minAgreement": 0.5}}}},
         {"model": {**MODEL, "task": "feature-extraction"}},

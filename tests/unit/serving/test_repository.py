@@ -14,6 +14,7 @@ import pytest
 from tapchanger_serving.contract.artifact import Pooling
 from tapchanger_serving.contract.messages import Gpu, Hardware
 from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED
+from tapchanger_serving.contract.plans import PlanNeeds
 from tapchanger_serving.repository.__main__ import main
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.modelconfig import quoted
@@ -43,6 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
         "engine": "model.plan",
         "labels": ("O", "B-PER"),
         "hardware": Hardware(arch="amd64", gpu=Gpu(product="L4", compute_capability="8.9", driver="570")),
+        "options": PlanNeeds(version="11.2.1.2", compute_capability="8.9", profiles=2).options(),
     },
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tapchanger_serving.build.exported import GRAPH, Exported
@@ -29,7 +29,7 @@ class Bench:
     calibration: Encoded
     faithful: Callable[[EngineSpec], bool] = lambda _: True
     timings: Path | None = None
-    tensorrt: TensorRtOptions = TensorRtOptions()
+    tensorrt: TensorRtOptions = field(default_factory=TensorRtOptions)
 
     @property
     def graph(self) -> Path:

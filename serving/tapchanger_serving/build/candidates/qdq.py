@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class Format:
     def scale(self, magnitude: Array, dtype: npt.DTypeLike) -> Array:
         """The scales by which magnitudes up to these fit, in the number format that the graph computes in."""
         least = np.finfo(np.float16).tiny
-        return np.maximum(np.asarray(magnitude, dtype=np.float32) / self.largest, least).astype(dtype)
+        scale: Array = np.maximum(np.asarray(magnitude, dtype=np.float32) / self.largest, least).astype(dtype)
+        return scale
 
     def stored(self, values: Array, scale: Array) -> Array:
         """The numbers nearest to `values / scale`, saturated."""
@@ -96,7 +98,7 @@ class _Pairs:
         return nodes
 
     def _activation(self, name: str, clip: float, dtype: npt.DTypeLike) -> list[onnx.NodeProto]:
-        parameters = self._scaled(name, self._form.scale(np.float32(clip), dtype))
+        parameters = self._scaled(name, self._form.scale(np.array(clip), dtype))
         small, again = f"{name}_quantized", f"{name}_dequantized"
         self._done[name] = again
         return [

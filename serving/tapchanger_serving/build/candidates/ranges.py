@@ -45,13 +45,15 @@ def spreads(graph: Path, tensors: Sequence[str], samples: Sequence[Tensors], wor
     Raises ValueError when a tensor isn't finite on some text, as half-precision graphs of some models are.
     """
     watched = _watched(graph, tensors, work)
-    largest = {name: 0.0 for name in tensors}
+    largest = dict.fromkeys(tensors, 0.0)
     for values in watched.run(samples):
         for name, tensor in values.items():
             largest[name] = max(largest[name], float(np.max(tensor)))
     unfit = sorted(name for name, most in largest.items() if not np.isfinite(most))
     if unfit:
-        raise ValueError(f"{graph.name}: tensor {unfit[0]} is not finite on the calibration texts; use another precision")
+        raise ValueError(
+            f"{graph.name}: tensor {unfit[0]} is not finite on the calibration texts; use another precision"
+        )
     # A tensor of zeros still needs a range.
     tops = {name: most or 1.0 for name, most in largest.items()}
     counts = {name: np.zeros(_BINS, dtype=np.int64) for name in tensors}
@@ -76,9 +78,7 @@ class _Watched:
         names = [given.name for given in session.get_inputs()]
         for sample in samples:
             outputs = session.run(list(self.tensors), {name: sample[name] for name in names})
-            yield {
-                name: np.abs(output.astype(np.float32)) for name, output in zip(self.tensors, outputs, strict=True)
-            }
+            yield {name: np.abs(output.astype(np.float32)) for name, output in zip(self.tensors, outputs, strict=True)}
 
 
 def _watched(graph: Path, tensors: Sequence[str], work: Path) -> _Watched:

@@ -69,10 +69,13 @@ class TimingCache:
         return cls(folder / f"{product}-{gpu.compute_capability}-tensorrt-{version}.cache")
 
     def read(self) -> bytes:
-        """What is kept; nothing where nothing is."""
+        """What is kept; nothing where nothing is or can be read."""
+        if self.file is None or not self.file.exists():
+            return b""
         try:
-            return b"" if self.file is None else self.file.read_bytes()
-        except FileNotFoundError:
+            return self.file.read_bytes()
+        except OSError as error:
+            log.warning("read no timing cache", file=str(self.file), error=str(error))
             return b""
 
     def write(self, content: bytes) -> None:
@@ -96,7 +99,7 @@ def build_plan(trt: Any, graph: Path, settings: Settings, cache: TimingCache) ->
     config = builder.create_builder_config()
     _configure(trt, builder, config, settings)
     timings = config.create_timing_cache(cache.read())
-    if not config.set_timing_cache(timings, ignore_mismatch=False):
+    if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
         log.warning("the timing cache is of another GPU or release; starting a new one", file=str(cache.file))
         timings = config.create_timing_cache(b"")
         config.set_timing_cache(timings, ignore_mismatch=False)
