@@ -156,14 +156,14 @@ def test_another_collector_that_was_faster_is_no_failure(
 
 
 def test_leftovers_go_after_a_day_whatever_is_kept(places: Places) -> None:
-    rooms = [places.store / room for room in ("artifacts", "reports", "models")]
+    rooms = [places.store / room for room in ("artifacts", "reports", "models", "timings")]
     for room in rooms:
         (room / ".incoming-old").mkdir(parents=True)
         (room / ".incoming-old" / "half").write_bytes(b"x")
         (room / ".incoming-new").mkdir()
         aged(room / ".incoming-old", 1.1)
     collect.sweep(places)
-    assert [path.name for room in rooms for path in room.iterdir()] == [".incoming-new"] * 3
+    assert [path.name for room in rooms for path in room.iterdir()] == [".incoming-new"] * 4
 
 
 def test_an_empty_store_is_nothing_to_do(places: Places, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tapchanger_serving.build.candidates import tensorrt
+from tapchanger_serving.build.candidates.base import Bench
 from tapchanger_serving.build.candidates.tensorrt_plan import Bounds, Settings, TimingCache, build_plan, profiles
-from tapchanger_serving.contract.messages import Gpu, Shapes
+from tapchanger_serving.contract.messages import Gpu, Hardware, Shapes
 from tapchanger_serving.contract.plans import HardwareCompatibility, PlanNeeds, TensorRtOptions
 from tapchanger_serving.engines import EngineSpec, UnsupportedRuntimeError
 from tapchanger_serving.engines.cuda import Stream
@@ -240,6 +242,8 @@ def test_an_error_of_the_driver_names_the_call() -> None:
 class Recorder:
     """Stands for the TensorRT module where a plan is built: every call is written down, and what matters is answered."""
 
+    __version__ = "11.2.1.2"
+
     def __init__(self, *, parses: bool = True, builds: bool = True, takes: bool = True) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.takes = takes
@@ -251,7 +255,11 @@ class Recorder:
             NONE="none", SAME_COMPUTE_CAPABILITY="same", AMPERE_PLUS="ampere"
         )
         error = SimpleNamespace(desc=lambda: "no such operator")
-        self.parser = SimpleNamespace(parse_from_file=lambda path: parses, num_errors=1, get_error=lambda index: error)
+        self.parser = SimpleNamespace(
+            parse_from_file=lambda path: (self.calls.append(("parse", path)), parses)[1],  # type: ignore[func-returns-value]
+            num_errors=1,
+            get_error=lambda index: error,
+        )
         self.config = SimpleNamespace(
             clear_flag=self.note("clear_flag"),
             set_memory_pool_limit=self.note("limit"),
@@ -302,6 +310,26 @@ def test_a_plan_is_strongly_typed_and_its_profiles_cover_the_shapes(tmp_path: Pa
         *((name, (1, 1), (8, 64), (32, 256)) for name in INPUTS),
     ]
     assert trt.calls.count(("add",)) == 2
+
+
+def test_a_candidate_says_what_its_plan_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trt, cuda = Recorder(), Cuda()
+    monkeypatch.setattr(tensorrt, "library", lambda: trt)
+    monkeypatch.setattr(tensorrt, "Stream", lambda: Stream(library=cuda))
+    model: Any = SimpleNamespace(inputs=INPUTS, output="hidden", max_batch_size=32, max_tokens=256)
+    texts: Any = None
+    bench = Bench(
+        tmp_path, tmp_path / "work", model, Hardware(arch="amd64", gpu=L4), texts, tmp_path / "timings",
+        TensorRtOptions(hardware_compatibility="SameComputeCapability"),
+    )  # fmt: skip
+    spec = tensorrt.bf16(bench)
+    assert spec.file.read_bytes() == b"plan"
+    assert [path.name for path in spec.file.parent.iterdir()] == ["model.plan"]
+    needs = PlanNeeds.of(spec.options)
+    assert needs == NEEDS.model_copy(update={"hardware_compatibility": "SameComputeCapability"})
+    assert ("parse", str(tmp_path / "model-bf16.onnx")) in trt.calls
+    assert cuda.calls[-1] == "cuStreamDestroy_v2"
+    assert len(list((tmp_path / "timings").iterdir())) == 1
 
 
 def test_one_text_at_a_time_needs_one_profile() -> None:
