@@ -9,14 +9,12 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
 
-VERSION = "11.2"
 ARTIFACT = "org.bytedeco:tensorrt:11.2-1.5.14:jar:linux-x86_64-redist"
 SHA256 = "909dea6c768a0db60ab53d76d9f089c78cada1b55ad5d3d78b308b140f669f6d"
 LIBRARIES = ("libnvinfer.so.11", "libnvinfer_plugin.so.11", "libnvonnxparser.so.11")
@@ -37,9 +35,14 @@ def load(home: Path) -> None:
         ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
 
 
+def fetched(home: Path) -> bool:
+    """Whether the libraries are below `home` already."""
+    return _folder(home).exists()
+
+
 def libraries(home: Path) -> Path:
     """The folder of the libraries below `home`; the first time 556 MB are downloaded. Raises :class:`FetchError`."""
-    folder = home / "tensorrt" / SHA256[:12]
+    folder = _folder(home)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.parent.joinpath(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -50,6 +53,10 @@ def libraries(home: Path) -> Path:
     return folder
 
 
+def _folder(home: Path) -> Path:
+    return home / "tensorrt" / SHA256[:12]
+
+
 def _downloaded(part: Path) -> Path:
     maven = shutil.which("mvn")
     if maven is None:
@@ -58,7 +65,7 @@ def _downloaded(part: Path) -> Path:
     try:
         done = subprocess.run(
             [*command, f"-Dartifact={ARTIFACT}"],
-            cwd=part, env=dict(os.environ), capture_output=True, text=True, check=False, timeout=_SECONDS,
+            cwd=part, capture_output=True, text=True, check=False, timeout=_SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise FetchError(f"{ARTIFACT} did not come within {_SECONDS:.0f} s") from error

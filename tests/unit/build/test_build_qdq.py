@@ -108,6 +108,10 @@ def test_spreads_are_those_of_the_samples_and_infinite_numbers_are_named(tmp_pat
     found = spreads(graph, ["x", "sum"], samples, tmp_path)
     assert found["x"].largest == 3.0
     assert (found["x"].counts.sum(), found["x"].counts[-1], found["sum"].counts.sum()) == (16, 8, 12)
+    assert list(tmp_path.iterdir()) == [graph]
+    no_numbers = [samples[0], {"x": np.full((2, 4), np.nan, dtype=np.float16)}, samples[1]]
+    with pytest.raises(ValueError, match="tensor x is not finite"):
+        spreads(graph, ["x"], no_numbers, tmp_path)
     too_large = [{"x": np.full((2, 4), 6e4, dtype=np.float16)}]
     with pytest.raises(ValueError, match=r"tensor s\w+ is not finite on the calibration texts"):
         spreads(graph, ["x", "sum", "scores"], too_large, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,19 +41,25 @@ class Spread:
 
 
 def spreads(graph: Path, tensors: Sequence[str], samples: Sequence[Tensors], work: Path) -> dict[str, Spread]:
-    """The spread of each of the graph's `tensors` over the samples. `work` is a folder for the graph that shows them.
+    """The spread of each of the graph's `tensors` over the samples. `work` has room for a copy of the graph.
 
     Raises ValueError when a tensor isn't finite on some text, as half-precision graphs of some models are.
     """
-    watched = _watched(graph, tensors, work)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        return _spreads(_watched(graph, tensors, Path(folder)), samples)
+
+
+def _spreads(watched: _Watched, samples: Sequence[Tensors]) -> dict[str, Spread]:
+    tensors = watched.tensors
     largest = dict.fromkeys(tensors, 0.0)
     for values in watched.run(samples):
         for name, tensor in values.items():
-            largest[name] = max(largest[name], float(np.max(tensor)))
+            # NumPy's maximum, unlike Python's, doesn't lose what is not a number.
+            largest[name] = float(np.maximum(largest[name], np.max(tensor)))
     unfit = sorted(name for name, most in largest.items() if not np.isfinite(most))
     if unfit:
         raise ValueError(
-            f"{graph.name}: tensor {unfit[0]} is not finite on the calibration texts; use another precision"
+            f"{watched.file.name}: tensor {unfit[0]} is not finite on the calibration texts; use another precision"
         )
     # A tensor of zeros still needs a range.
     tops = {name: most or 1.0 for name, most in largest.items()}
@@ -85,6 +92,6 @@ def _watched(graph: Path, tensors: Sequence[str], work: Path) -> _Watched:
     model = onnx.load(graph)
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in known)
-    target = work / f"watched-{graph.name}"
+    target = work / graph.name
     save_graph(model, target)
     return _Watched(target, tuple(tensors))
