@@ -319,8 +319,8 @@ def test_a_candidate_says_what_its_plan_needs(tmp_path: Path, monkeypatch: pytes
     model: Any = SimpleNamespace(inputs=INPUTS, output="hidden", max_batch_size=32, max_tokens=256)
     texts: Any = None
     bench = Bench(
-        tmp_path, tmp_path / "work", model, Hardware(arch="amd64", gpu=L4), texts, tmp_path / "timings",
-        TensorRtOptions(hardware_compatibility="SameComputeCapability"),
+        tmp_path, tmp_path / "work", model, Hardware(arch="amd64", gpu=L4), texts, timings=tmp_path / "timings",
+        tensorrt=TensorRtOptions(hardware_compatibility="SameComputeCapability"),
     )  # fmt: skip
     spec = tensorrt.bf16(bench)
     assert spec.file.read_bytes() == b"plan"
