@@ -1,4 +1,4 @@
-"""The cluster's nodes, listed at most once a minute for all deployments together."""
+"""The cluster's nodes, listed at most twice a minute for all deployments together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tapchanger_operator.snapshot import Node
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS: Final = 60.0
+FRESH_SECONDS: Final = 30.0
 """What depends on nodes waits for minutes anyway, and a watch would bring every heartbeat of every kubelet."""
 
 
@@ -26,7 +26,7 @@ class Nodes:
         self._known: tuple[Node, ...] | None = None
 
     def current(self, kube: Kube, now: float) -> tuple[Node, ...] | None:
-        """The nodes as they were within the last minute of `now` (Unix seconds)."""
+        """The nodes as they were within the last half minute before `now` (Unix seconds)."""
         with self._lock:
             if self._listed is None or not 0 <= now - self._listed < FRESH_SECONDS:
                 self._listed, self._known = now, self._read(kube)

@@ -204,7 +204,7 @@ def test_no_room_stays_no_room_where_a_node_could_run_it() -> None:
     assert explained(None, CONTENT, [machine(POOR)]) is None
 
 
-def test_nodes_are_listed_once_a_minute_for_all() -> None:
+def test_nodes_are_listed_twice_a_minute_for_all() -> None:
     kube, nodes = FakeKube(), Nodes()
     kube.put(
         {
