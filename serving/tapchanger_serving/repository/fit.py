@@ -14,7 +14,9 @@ class IncompatibleError(ArtifactError):
 
 def require_fit(artifact: Artifact, here: Hardware) -> None:
     """Raises :class:`IncompatibleError` with what is lacking, and what was found, where `here` can't run the engine."""
-    missing = lacking(artifact.runtime, artifact.hardware, here)
+    # An engine for small batches beside a TensorRT plan runs on the CPU.
+    runtime = artifact.small.runtime if artifact.small else artifact.runtime
+    missing = lacking(runtime, artifact.hardware, here)
     if missing:
         engine = f"the engine ({artifact.runtime} {artifact.precision})"
         raise IncompatibleError(f"{engine} needs {', '.join(missing)}; the node is {described(here)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tapchanger_serving.contract.artifact import Pooling
+from tapchanger_serving.contract.artifact import Pooling, SmallEngine
 from tapchanger_serving.contract.fit import lacking
 from tapchanger_serving.contract.messages import Gpu, Hardware
 from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED, EXIT_ENGINE_INCOMPATIBLE
@@ -150,6 +150,9 @@ def test_what_a_new_build_does_not_mend_is_another_failure(make_artifact: Make, 
     assert main([*arguments, "--max-batch", "8", "--queue-delay-us", "0"]) == 1
 
 
+L4 = Gpu(product="NVIDIA L4", compute_capability="8.9", driver="580.95.05")
+
+
 def start(store: Path, digest: str, output: Path) -> int:
     arguments = ["--store", str(store), "--name", "m", "--output", str(output), "--digest", digest]
     return main([*arguments, "--max-batch", "8", "--queue-delay-us", "0"])
@@ -166,6 +169,16 @@ def test_a_node_that_lacks_what_the_engine_was_built_for_has_its_own_exit_code(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_small_engine_beside_a_tensorrt_plan_needs_the_cpu_too(
+    make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "probe", lambda: Hardware(arch="amd64", gpu=L4))
+    built_on = Hardware(arch="amd64", instruction_sets=("avx2",), gpu=L4)
+    small = SmallEngine(tokens=64, runtime="openvino", precision="fp32", engine="model.xml")
+    store, digest = make_artifact(runtime="tensorrt", hardware=built_on, small=small)
+    assert start(store, digest, tmp_path / "out") == EXIT_ENGINE_INCOMPATIBLE
+
+
 def test_a_node_that_has_more_serves(make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "probe", lambda: Hardware(arch="amd64", instruction_sets=("amx_int8", "avx2")))
     store, digest = make_artifact(hardware=Hardware(arch="amd64", instruction_sets=("avx2",)))
@@ -175,9 +188,6 @@ def test_a_node_that_has_more_serves(make_artifact: Make, tmp_path: Path, monkey
 def test_damage_is_told_before_hardware(make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "probe", lambda: Hardware(arch="s390x"))
     assert start(tmp_path, "sha256:" + "0" * 64, tmp_path / "out") == EXIT_ARTIFACT_DAMAGED
-
-
-L4 = Gpu(product="NVIDIA L4", compute_capability="8.9", driver="580.95.05")
 
 
 @pytest.mark.parametrize(
