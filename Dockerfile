@@ -141,7 +141,7 @@ RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
     --mount=type=cache,target=/root/.cache \
     /tools/installing uv pip install --quiet --no-deps --require-hashes --compile-bytecode -r /requirements/server.txt
 COPY --from=triton /layout /
-COPY serving/tapchanger_serving/__init__.py serving/tapchanger_serving/ending.py /opt/tapchanger/tapchanger_serving/
+COPY serving/tapchanger_serving/__init__.py serving/tapchanger_serving/ending.py serving/tapchanger_serving/hardware.py /opt/tapchanger/tapchanger_serving/
 COPY serving/tapchanger_serving/contract /opt/tapchanger/tapchanger_serving/contract
 COPY serving/tapchanger_serving/engines /opt/tapchanger/tapchanger_serving/engines
 COPY serving/tapchanger_serving/repository /opt/tapchanger/tapchanger_serving/repository

@@ -68,6 +68,8 @@ def _unwell(subject: Subject) -> Iterator[Advice]:
         yield Advice(
             f"kubectl edit tdep {name} {space}", "changes the spec: to something better, or back to what serves"
         )
+    if reasons.ENGINE_INCOMPATIBLE in {found.reason for found in (stalled, serving) if found}:
+        yield Advice("kubectl get nodes --show-labels", "shows what the nodes have, where discovery labels them")
     built = subject.condition(reasons.BUILT)
     if built and built.status != "True" and subject.status.target:
         yield Advice(f"kubectl describe eb {subject.status.target.build} {space}", "shows the build")

@@ -28,6 +28,7 @@ ANNOTATION_ROUTES: Final = "tapchanger.dev/routes"
 COMPONENT_SERVER: Final = "server"
 COMPONENT_ROUTER: Final = "router"
 COMPONENT_INSPECT: Final = "inspect"
+COMPONENT_PROBE: Final = "probe"
 COMPONENT_BUILD: Final = "build"
 COMPONENT_COLLECT: Final = "collect"
 COMPONENT_REVISION: Final = "revision"
@@ -52,6 +53,11 @@ def poll(deployment: str, key: str) -> str:
     return f"{deployment}-poll-{key[:8]}"
 
 
+def probe(deployment: str, key: str) -> str:
+    """The Job that looks at the hardware of the nodes anew."""
+    return f"{deployment}-probe-{key[:8]}"
+
+
 def collection(number: int) -> str:
     """The Job that collects a namespace's store on one day."""
     return f"tapchanger-collect-{number}"
@@ -74,7 +80,7 @@ def router(deployment: str) -> str:
 
 @dataclass(frozen=True)
 class Ref:
-    """One object by kind, namespace and name."""
+    """One object by kind, namespace (empty for those of the whole cluster) and name."""
 
     kind: str
     namespace: str
@@ -84,7 +90,7 @@ class Ref:
     def of(manifest: Mapping[str, Any]) -> Ref:
         """The object that `manifest` describes."""
         meta = manifest["metadata"]
-        return Ref(manifest["kind"], meta["namespace"], meta["name"])
+        return Ref(manifest["kind"], meta.get("namespace", ""), meta["name"])
 
 
 @dataclass(frozen=True)

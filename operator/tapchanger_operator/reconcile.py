@@ -26,6 +26,7 @@ from tapchanger_operator.kube import Kube, Object
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.observe import pods as pod_facts
 from tapchanger_operator.observe.gather import gather, owner_of, parse_status
+from tapchanger_operator.observe.nodes import Nodes
 from tapchanger_operator.observe.windows import Observer
 from tapchanger_operator.plan import jobs
 from tapchanger_operator.plan.objects import objects
@@ -34,7 +35,7 @@ from tapchanger_operator.resolve.variants import understand_all
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import JobState, Snapshot, Trouble
 from tapchanger_operator.status import builds as build_status
-from tapchanger_operator.status import polls
+from tapchanger_operator.status import hardware, polls
 from tapchanger_operator.status.compose import compose, refused_spec
 from tapchanger_operator.status.situation import Situation
 from tapchanger_operator.telemetry import EVENTS
@@ -60,6 +61,7 @@ class Tools:
     applied: Applied
     clock: Callable[[], float]
     collections: Collections = field(default_factory=Collections)
+    nodes: Nodes = field(default_factory=Nodes)
 
 
 def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
@@ -72,7 +74,8 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
         return None
     body = {**body, "kind": ref.kind}
     try:
-        snapshot = gather(tools.kube, tools.observer, body, tools.clock())
+        now = tools.clock()
+        snapshot = gather(tools.kube, tools.observer, body, now, tools.nodes.current(tools.kube, now))
     except UserError as problem:
         _refuse(tools, ref, body, problem)
         return IDLE_SECONDS
@@ -88,6 +91,7 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
         *outcome.changes,
         *_problem_changes(snapshot.status, status),
         *polls.changes(snapshot.status.model, status.model),
+        *hardware.changes(snapshot.status.model, status.model),
     )
     _tell(tools, snapshot.owner, changes, snapshot.now)
     collect_store(tools.kube, tools.collections, snapshot.owner, tools.settings, snapshot.now)

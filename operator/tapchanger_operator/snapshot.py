@@ -51,13 +51,25 @@ class Silence:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A node as far as it matters who may run there."""
+
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+    taints: tuple[Mapping[str, str], ...] = ()
+    cordoned: bool = False
+
+
+@dataclass(frozen=True)
 class Servers:
-    """What was seen of a revision's servers. `trouble` says in words why they don't start."""
+    """What was seen of a revision's servers. `trouble` says in words why they don't start, after its `reason`."""
 
     replicas: int = 0
     ready: int = 0
     available: bool = False
     trouble: str | None = None
+    reason: str | None = None
     damage: Damage | None = None
 
 
@@ -144,4 +156,7 @@ class Snapshot:
     steering: Steering = field(default_factory=Steering)
     variants: Mapping[str, VariantSeen] = field(default_factory=dict)
     poll: JobState | None = None
+    nodes: Sequence[Node] | None = None
+    """None where they could not be read."""
+    probe: JobState | None = None
     experiment_windows: Windows | Silence | None = None

@@ -26,11 +26,11 @@ from dev.common import stack as stacks
 from tapchanger_serving.build import choose, timing
 from tapchanger_serving.build.candidates import openvino
 from tapchanger_serving.build.choose import Arrangement, Way
-from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest
 from tapchanger_serving.engines import EngineSpec, open_engine
+from tapchanger_serving.hardware import probe
 from tests.bench.bench_build import GRID, SUBJECTS, Subject, probe_texts
 from tests.support.small_builds import Build
 

@@ -14,9 +14,14 @@ from tapchanger_operator.api.base import API_VERSION, timestamp, unix
 from tapchanger_operator.apply.converge import Applied
 from tapchanger_operator.errors import OperatorError
 from tapchanger_operator.names import Ref
+from tapchanger_operator.observe.nodes import node
 from tapchanger_operator.reconcile import Tools, reconcile_build, reconcile_deployment
+from tapchanger_operator.resolve.needs import CPUID, FLAGS
+from tapchanger_operator.resolve.placing import eligible
 from tapchanger_operator.snapshot import Silence
+from tapchanger_serving.contract.fit import dashed, driver_major, lacking
 from tapchanger_serving.contract.messages import Hardware, StepFailure
+from tapchanger_serving.contract.names import EXIT_ENGINE_INCOMPATIBLE
 from tapchanger_serving.contract.windows import (
     Exemplar,
     LatencyCount,
@@ -80,6 +85,8 @@ class World:
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     hardware: Hardware = HARDWARE
+    machines: dict[str, Hardware] = field(default_factory=dict)
+    """What each node really is, whatever its labels say. Without nodes, everything runs everywhere."""
     failures: dict[str, StepFailure] = field(default_factory=dict)
     build_failures: dict[str, StepFailure] = field(default_factory=dict)
     observer_silent: bool = False
@@ -92,6 +99,7 @@ class World:
     begun: int = 0
     """How many calls had been made when the present pass began."""
     _left: dict[str, float] = field(default_factory=dict)
+    _placed: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kube = FakeKube(lambda: self.now)
@@ -129,6 +137,34 @@ class World:
     def condition(self, kind: str, name: str = "moderation") -> dict[str, Any]:
         """One condition of a deployment; empty where there is none."""
         return next((c for c in self.status(name).get("conditions", []) if c["type"] == kind), {})
+
+    # Nodes.
+
+    def add_node(self, name: str, machine: Hardware = HARDWARE, *, labelled: bool = True, **spec: Any) -> None:
+        """A node joins; `labelled` as node and GPU feature discovery do."""
+        self.machines[name] = machine
+        meta = {"name": name, "labels": _node_labels(name, machine, labelled)}
+        self.kube.put({"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": spec})
+
+    def change_node(self, name: str, machine: Hardware, *, labelled: bool = True) -> None:
+        """The same node has another machine, driver or set of labels."""
+        self.machines[name] = machine
+        ref = Ref("Node", "", name)
+        item = self.kube.objects[ref]
+        meta = {**item["metadata"], "labels": _node_labels(name, machine, labelled)}
+        self.kube.objects[ref] = {**item, "metadata": meta}
+
+    def remove_node(self, name: str) -> None:
+        del self.machines[name]
+        self.kube.remove(Ref("Node", "", name))
+
+    def _place(self, pod: Object) -> str | None:
+        """The node that the scheduler takes for a pod's spec; empty where there are no nodes in this world, None for no node."""
+        if not self.machines:
+            return ""
+        known = [node(item) for item in self.kube.of_kind("Node").values()]
+        free = [one.name for one in eligible(known, pod) if not one.cordoned]
+        return free[0] if free else None
 
     # Time.
 
@@ -197,7 +233,10 @@ class World:
             return
         states = [{"name": c["name"], "state": _container_state(index, step)} for index, c in enumerate(steps)]
         done = step >= len(steps)
-        failure, answer = self._answer(job, labels)
+        where = self._place(job["spec"]["template"]["spec"])
+        if where is None:
+            return
+        failure, answer = self._answer(job, labels, self.machines.get(where, self.hardware))
         if done:
             states[-1]["state"] = {"terminated": {"exitCode": 42 if failure else 0, "message": answer}}
             outcome = "Failed" if failure else "Complete"
@@ -209,12 +248,15 @@ class World:
         }
         self.kube.put(pod)
 
-    def _answer(self, job: Object, labels: dict[str, str]) -> tuple[bool, str]:
+    def _answer(self, job: Object, labels: dict[str, str], machine: Hardware) -> tuple[bool, str]:
         container = job["spec"]["template"]["spec"]["containers"][0]
+        if labels[names.LABEL_COMPONENT] == names.COMPONENT_PROBE:
+            failure = self.failures.get("probe")
+            return bool(failure), (failure or machine).dumps()
         if labels[names.LABEL_COMPONENT] == names.COMPONENT_INSPECT:
             uri = container["args"][container["args"].index("--uri") + 1]
             failure = self.failures.get(uri)
-            found = inspection(self.digests.get(uri, digest_of(uri))).model_copy(update={"hardware": self.hardware})
+            found = inspection(self.digests.get(uri, digest_of(uri))).model_copy(update={"hardware": machine})
             return bool(failure), (failure or found).dumps()
         request = json.loads(next(e["value"] for e in container["env"] if e["name"] == "TAPCHANGER_BUILD_REQUEST"))
         failure = self.build_failures.get(request["uri"])
@@ -225,10 +267,13 @@ class World:
         age = self.now - unix(meta["creationTimestamp"])
         up = age >= 3 and self._starts(meta["labels"].get(names.LABEL_REVISION), meta["labels"])
         replicas = spec["replicas"]
+        pods = [self._play_pod(f"{meta['name']}-{index}", deployment, up) for index in range(replicas)]
+        ready = sum(pod["status"]["phase"] == "Running" for pod in pods)
+        up = up and ready == replicas
         deployment["status"] = {
             "observedGeneration": meta["generation"],
-            "readyReplicas": replicas if up else 0,
-            "availableReplicas": replicas if up else 0,
+            "readyReplicas": ready,
+            "availableReplicas": ready,
             "conditions": [
                 {
                     "type": "Available",
@@ -237,22 +282,53 @@ class World:
                 }
             ],
         }
-        for index in range(replicas):
-            pod = {
+
+    def _play_pod(self, name: str, deployment: Object, up: bool) -> Object:
+        """A pod stays on its node as long as there is one; what its init container says depends on what that is."""
+        meta, template = deployment["metadata"], deployment["spec"]["template"]
+        where = self._placed.get(name)
+        if where is None or (where and where not in self.machines):
+            where = self._place(template["spec"])
+        self._placed[name] = where
+        status: dict[str, Any] = {"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}]}
+        if where is None:
+            said = f"0/{len(self.machines)} nodes are available: didn't match Pod's node affinity/selector."
+            status["conditions"] += [{"type": "PodScheduled", "reason": "Unschedulable", "message": said}]
+        elif not self._runs(name, where) and (missing := self._missing(meta["labels"], where)):
+            ended = {"exitCode": EXIT_ENGINE_INCOMPATIBLE, "message": json.dumps({"msg": f"it needs {missing}"})}
+            waits = {"waiting": {"reason": "CrashLoopBackOff"}}
+            status["initContainerStatuses"] = [
+                {"name": "repository", "state": waits, "lastState": {"terminated": ended}}
+            ]
+        elif up:
+            status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        return self.kube.put(
+            {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": {
-                    "name": f"{meta['name']}-{index}",
+                    "name": name,
                     "namespace": NAMESPACE,
-                    "labels": spec["template"]["metadata"]["labels"],
+                    "labels": template["metadata"]["labels"],
                     "ownerReferences": [{"kind": "Deployment", "name": meta["name"], "uid": meta["uid"]}],
                 },
-                "status": {
-                    "phase": "Running" if up else "Pending",
-                    "conditions": [{"type": "Ready", "status": "True" if up else "False"}],
-                },
+                "spec": {"nodeName": where} if where else {},
+                "status": status,
             }
-            self.kube.put(pod)
+        )
+
+    def _runs(self, pod: str, where: str) -> bool:
+        """Init containers ran when it was put there."""
+        known = self.kube.objects.get(Ref("Pod", NAMESPACE, pod), {})
+        return known.get("status", {}).get("phase") == "Running" and known["spec"].get("nodeName", "") == where
+
+    def _missing(self, labels: dict[str, str], where: str) -> str:
+        revision, deployment = labels.get(names.LABEL_REVISION), labels[names.LABEL_DEPLOYMENT]
+        if revision is None or not where:
+            return ""
+        content = self.kube.objects[Ref("ControllerRevision", NAMESPACE, names.server(deployment, revision))]["data"]
+        needed = Hardware.model_validate(content["hardware"])
+        return ", ".join(lacking(content["runtime"], needed, self.machines[where]))
 
     def _starts(self, revision: str | None, labels: dict[str, str]) -> bool:
         return revision is None or self._behaviour(revision, labels[names.LABEL_DEPLOYMENT]).starts
@@ -396,6 +472,28 @@ def _mirrors(seconds: Sequence[Second], latencies: Sequence[float]) -> tuple[Mir
 
 def _scores(count: int, score: float | None) -> Scores:
     return Scores() if score is None else Scores(count=count, total=count * score, squares=count * score * score)
+
+
+def _node_labels(name: str, machine: Hardware, labelled: bool) -> dict[str, str]:
+    labels = {"kubernetes.io/os": "linux", "kubernetes.io/arch": machine.arch, "kubernetes.io/hostname": name}
+    return {**labels, **(discovered(machine) if labelled else {})}
+
+
+def discovered(machine: Hardware) -> dict[str, str]:
+    """The labels that node feature discovery and GPU feature discovery give to a node."""
+    flags = FLAGS.get(machine.arch, {})
+    labels = {f"{CPUID}{flags[name]}": "true" for name in machine.instruction_sets if name in flags}
+    if machine.gpu:
+        major, minor = machine.gpu.compute_capability.split(".")
+        labels |= {
+            "nvidia.com/gpu.product": dashed(machine.gpu.product),
+            "nvidia.com/gpu.compute.major": major,
+            "nvidia.com/gpu.compute.minor": minor,
+            "nvidia.com/cuda.driver-version.full": machine.gpu.driver,
+            "nvidia.com/cuda.driver-version.major": driver_major(machine.gpu.driver),
+            "nvidia.com/cuda.driver.major": driver_major(machine.gpu.driver),
+        }
+    return labels
 
 
 def _container_state(index: int, step: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tapchanger_operator.api.arms import ArmFigure, ArmNext, DifferenceStatus, ExperimentStatus
 from tapchanger_operator.api.base import FreeForm, StatusModel, unix
+from tapchanger_operator.api.hardware import HardwareStatus
 from tapchanger_operator.api.polling import PollStatus
 from tapchanger_serving.contract.messages import Inspection
 
@@ -175,9 +176,7 @@ class ObjectiveEvidence(StatusModel):
     threshold: float
 
 
-BlameStage = Literal[
-    "Queue", "Compute", "PreProcessing", "PostProcessing", "Network", "Errors", "Node", "Unknown"
-]  # fmt: skip
+BlameStage = Literal["Queue", "Compute", "PreProcessing", "PostProcessing", "Network", "Errors", "Node", "Unknown"]
 
 
 class BlameStatus(StatusModel):
@@ -278,6 +277,7 @@ class TransformerDeploymentStatus(StatusModel):
         default=[], json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     )
     model: ModelStatus | None = None
+    hardware: HardwareStatus | None = None
     target: TargetStatus | None = None
     stable: RevisionStatus | None = None
     canary: CanaryStatus | None = None

@@ -74,6 +74,9 @@ def watched(policy: RolloutSpec, state: State) -> bool:
 
 def _serve(policy: RolloutSpec, state: State, seen: Seen, now: float) -> Outcome:
     target, judgement = seen.target, seen.judgement
+    if state.canary and state.canary.step >= 0 and _runs_nowhere(seen.servers.get(state.canary.revision, Servers())):
+        message = str(seen.servers[state.canary.revision].trouble)
+        return moves.reject(state, reasons.ENGINE_INCOMPATIBLE, message, now)
     if state.canary and judgement and judgement.result == "Fail":
         return moves.reject(state, judgement.reason, judgement.message, now, first_bad=judgement.first_bad)
     if _is_suspect(policy, state, seen) and state.stable and state.previous and seen.watch:
@@ -104,6 +107,11 @@ def _is_suspect(policy: RolloutSpec, state: State, seen: Seen) -> bool:
     return seen.watch.result == "Fail" and seen.servers.get(state.previous.revision, Servers()).available
 
 
+def _runs_nowhere(servers: Servers) -> bool:
+    """Whether nodes are at fault that no server answers: that is no verdict on the answers."""
+    return servers.ready == 0 and servers.reason == reasons.ENGINE_INCOMPATIBLE
+
+
 def _start(
     policy: RolloutSpec,
     state: State,
@@ -117,7 +125,8 @@ def _start(
         if now - unix(canary.created_at) > READY_DEADLINE_SECONDS:
             waited = f"{READY_DEADLINE_SECONDS / 60:.0f} minutes"
             message = f"its servers were not ready after {waited}: {servers.trouble or 'no reason known'}"
-            return moves.reject(state, reasons.CANARY_NOT_READY, message, now)
+            reason = reasons.ENGINE_INCOMPATIBLE if _runs_nowhere(servers) else reasons.CANARY_NOT_READY
+            return moves.reject(state, reason, message, now)
         return Outcome(replace(state, canary=canary.model_copy(update={"available_at": None})))
     if canary.available_at is None:
         return Outcome(replace(state, canary=canary.model_copy(update={"available_at": timestamp(now)})))

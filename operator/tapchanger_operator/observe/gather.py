@@ -23,14 +23,15 @@ from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import Transient, UserError
 from tapchanger_operator.kube import Kube, Object
 from tapchanger_operator.names import Owner, Ref
+from tapchanger_operator.observe import incompatible
 from tapchanger_operator.observe import pods as pod_facts
 from tapchanger_operator.observe import routes as route_facts
 from tapchanger_operator.observe.steering import steering
 from tapchanger_operator.observe.windows import Observer
+from tapchanger_operator.resolve import polling, reprobe
 from tapchanger_operator.resolve.identity import RevisionContent, claims, data_uris, inspection_key
-from tapchanger_operator.resolve.polling import job_name
 from tapchanger_operator.resolve.variants import variant_spec, variant_status
-from tapchanger_operator.snapshot import BuildSeen, JobState, RouterSeen, Servers, Silence, Snapshot, VariantSeen
+from tapchanger_operator.snapshot import BuildSeen, JobState, Node, RouterSeen, Servers, Silence, Snapshot, VariantSeen
 from tapchanger_serving.contract.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -96,8 +97,11 @@ def owner_of(body: Mapping[str, Any]) -> Owner:
     return Owner(body["kind"], meta["name"], meta["namespace"], meta["uid"])
 
 
-def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot:
-    """Everything that a pass over the TransformerDeployment `body` looks at. Raises UserError for a spec that can't be read."""
+def gather(kube: Kube, observer: Observer, body: Object, now: float, nodes: Sequence[Node] | None = None) -> Snapshot:
+    """Everything that a pass over the TransformerDeployment `body` looks at. Raises UserError for a spec that can't be read.
+
+    `nodes` are the cluster's, None where they could not be read.
+    """
     owner, spec, status = owner_of(body), parse_spec(body), parse_status(body)
     selector = f"{names.LABEL_DEPLOYMENT}={owner.name}"
     live = {Ref.of(item): item for kind in OWNED_KINDS for item in kube.items(kind, owner.namespace, selector)}
@@ -113,6 +117,7 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
     watch_since = stable_since if watched(spec.rollout, State.of(status)) else None
     mirror = status.canary.mirror if status.canary else None
     due = compare.due(status.experiment, now)
+    contents = _contents(live)
 
     def windows(since: float | None, until: float | None = None) -> Windows | Silence | None:
         if since is None:
@@ -126,12 +131,14 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float) -> Snapshot
         spec=spec,
         status=status,
         live=live,
-        contents=_contents(live),
+        contents=contents,
         builds=_builds(kube, owner.namespace),
-        servers=_servers(live, pods),
+        servers=_servers(live, pods, contents, nodes),
         router=replace(_router(pods), routes=route_facts.seen(owner, spec.router, routes, missing)),
         inspection=_inspection(owner, spec, live, pods),
-        poll=_poll(owner, status, live, pods),
+        poll=_job(polling.job_name(owner.name, status.model) if status.model else None, owner, live, pods),
+        probe=_job(reprobe.job_name(owner.name, status.hardware), owner, live, pods),
+        nodes=nodes,
         missing_claims=_missing_claims(kube, owner.namespace, spec, status),
         canary_windows=windows(canary_since),
         step_windows=windows(step_since),
@@ -202,7 +209,12 @@ def _builds(kube: Kube, namespace: str) -> dict[str, BuildSeen]:
     return found
 
 
-def _servers(live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]) -> dict[str, Servers]:
+def _servers(
+    live: Mapping[Ref, Mapping[str, Any]],
+    pods: Sequence[Object],
+    contents: Mapping[str, RevisionContent],
+    nodes: Sequence[Node] | None,
+) -> dict[str, Servers]:
     found = {}
     for ref, item in live.items():
         labels = item["metadata"].get("labels", {})
@@ -211,13 +223,14 @@ def _servers(live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]) -> d
             continue
         status, wanted = item.get("status", {}), item["spec"].get("replicas", 1)
         mine = [pod for pod in pods if pod["metadata"]["labels"].get(names.LABEL_REVISION) == revision]
-        trouble = pod_facts.trouble(mine)
+        trouble = incompatible.explained(pod_facts.trouble(mine), contents.get(revision), nodes or ())
         current = status.get("observedGeneration", 0) >= item["metadata"]["generation"]
         found[revision] = Servers(
             replicas=wanted,
             ready=status.get("readyReplicas", 0),
             available=current and status.get("availableReplicas", 0) >= max(wanted, 1),
             trouble=f"{trouble.reason}: {trouble.message}" if trouble else None,
+            reason=trouble.reason if trouble else None,
             damage=pod_facts.damage(mine),
         )
     return found
@@ -243,15 +256,12 @@ def _is_ready(pod: Mapping[str, Any]) -> bool:
 def _inspection(
     owner: Owner, spec: TransformerDeploymentSpec, live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]
 ) -> JobState | None:
-    name = names.inspection(owner.name, inspection_key(spec))
-    job = live.get(Ref("Job", owner.namespace, name))
-    return pod_facts.job_state(job, pod_facts.of_job(pods, name), reasons.INSPECTION_FAILED) if job else None
+    return _job(names.inspection(owner.name, inspection_key(spec)), owner, live, pods)
 
 
-def _poll(
-    owner: Owner, status: TransformerDeploymentStatus, live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]
+def _job(
+    name: str | None, owner: Owner, live: Mapping[Ref, Mapping[str, Any]], pods: Sequence[Object]
 ) -> JobState | None:
-    name = job_name(owner.name, status.model) if status.model else None
     job = live.get(Ref("Job", owner.namespace, name)) if name else None
     return pod_facts.job_state(job, pod_facts.of_job(pods, str(name)), reasons.INSPECTION_FAILED) if job else None
 

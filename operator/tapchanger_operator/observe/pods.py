@@ -13,11 +13,12 @@ from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import unix
 from tapchanger_operator.snapshot import Damage, JobState, Trouble
 from tapchanger_serving.contract.messages import StepFailure
-from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED
+from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED, EXIT_ENGINE_INCOMPATIBLE
 
 Pod = Mapping[str, Any]
 
 JOB_LABEL = "batch.kubernetes.io/job-name"
+OTHER_NODES = "choose nodes that have it by serving.template.nodeSelector, or others, for which an engine is built then"
 _CRASHING = "CrashLoopBackOff"
 _WAITING_TROUBLE = {
     "ImagePullBackOff",
@@ -56,6 +57,9 @@ def trouble(pods: Iterable[Pod], *, restarts: bool = True) -> Trouble | None:
             failed = _failed(container) if restarts else None
             if failed and failed.get("exitCode") == EXIT_ARTIFACT_DAMAGED:
                 return Trouble(reasons.ARTIFACT_DAMAGED, _said_in_json(failed))
+            if failed and failed.get("exitCode") == EXIT_ENGINE_INCOMPATIBLE:
+                node = pod.get("spec", {}).get("nodeName", "")
+                return Trouble(reasons.ENGINE_INCOMPATIBLE, f"node {node}: {_said_in_json(failed)}; {OTHER_NODES}")
             if failed:
                 code, said = failed.get("exitCode"), _first_line(failed.get("message", "")) or failed.get("reason", "")
                 return Trouble(_CRASHING, f"container {container['name']} ends with exit code {code}: {said}")

@@ -55,20 +55,25 @@ def mount(name: str, path: str, *, read_only: bool = False) -> Manifest:
     return {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
 
 
-def node_affinity(arch: str, user: Manifest) -> Manifest:
-    """The user's affinity with the engine's architecture required of every node it may choose."""
-    needed = [
-        {"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]},
-        {"key": "kubernetes.io/arch", "operator": "In", "values": [arch]},
-    ]
+def node_affinity(ways: list[list[Manifest]], user: Manifest) -> Manifest:
+    """The user's affinity, and of every node that it may choose one of `ways`: expressions that all must hold."""
     node = dict(user.get("nodeAffinity", {}))
     required = node.get("requiredDuringSchedulingIgnoredDuringExecution", {"nodeSelectorTerms": [{}]})
     terms = [
-        {**term, "matchExpressions": [*term.get("matchExpressions", []), *needed]}
+        {**term, "matchExpressions": [*term.get("matchExpressions", []), *way]}
         for term in required["nodeSelectorTerms"]
+        for way in ways
     ]
     node["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
     return {**user, "nodeAffinity": node}
+
+
+def preferring(expressions: list[Manifest], affinity: Manifest) -> Manifest:
+    """The affinity, with nodes liked best that meet all of `expressions`."""
+    node = affinity.get("nodeAffinity", {})
+    field = "preferredDuringSchedulingIgnoredDuringExecution"
+    liked = {"weight": 100, "preference": {"matchExpressions": expressions}}
+    return {**affinity, "nodeAffinity": {**node, field: [*node.get(field, []), liked]}}
 
 
 def spread(selector: dict[str, str]) -> list[Manifest]:

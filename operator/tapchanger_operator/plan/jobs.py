@@ -17,8 +17,11 @@ from tapchanger_operator.plan.common import (
     labels,
     metadata,
     mount,
+    node_affinity,
+    preferring,
 )
 from tapchanger_operator.resolve.identity import claims, inspection_key, placement
+from tapchanger_operator.resolve.needs import preferences, requirements
 from tapchanger_operator.settings import Images
 from tapchanger_serving.contract import names as contract
 from tapchanger_serving.contract.messages import BuildRequest, Collection, Inspection
@@ -27,8 +30,18 @@ BUILD_STEPS = ("fetch", "export", "measure")
 _FETCHING = ("inspect", "fetch")
 """The steps that reach out; the others run code on what was fetched and get no credentials."""
 _COMMAND = ["python3", "-m", "tapchanger_serving.build"]
-_DEADLINE_SECONDS = {names.COMPONENT_INSPECT: 1800, names.COMPONENT_BUILD: 6 * 3600, names.COMPONENT_COLLECT: 900}
-_KEPT_SECONDS = {names.COMPONENT_INSPECT: 120, names.COMPONENT_BUILD: 3600, names.COMPONENT_COLLECT: 24 * 3600}
+_DEADLINE_SECONDS = {
+    names.COMPONENT_INSPECT: 1800,
+    names.COMPONENT_PROBE: 1800,
+    names.COMPONENT_BUILD: 6 * 3600,
+    names.COMPONENT_COLLECT: 900,
+}
+_KEPT_SECONDS = {
+    names.COMPONENT_INSPECT: 120,
+    names.COMPONENT_PROBE: 120,
+    names.COMPONENT_BUILD: 3600,
+    names.COMPONENT_COLLECT: 24 * 3600,
+}
 """A finished inspection goes after this time; one that failed is then made again. A collection's log says what was removed."""
 
 
@@ -41,6 +54,21 @@ def inspect_job(owner: Owner, spec: TransformerDeploymentSpec, images: Images) -
 def poll_job(owner: Owner, spec: TransformerDeploymentSpec, known: Inspection, name: str, images: Images) -> Manifest:
     """The Job that asks whether there is other content at the address than `known`."""
     return _inspecting(owner, spec, images, name, "--known", known.dumps())
+
+
+def probe_job(owner: Owner, spec: TransformerDeploymentSpec, name: str, images: Images) -> Manifest:
+    """The Job that says what hardware the nodes have."""
+    container = _container("probe", images)
+    container["args"] = ["probe"]
+    return _job(
+        owner,
+        name=name,
+        component=names.COMPONENT_PROBE,
+        containers=[container],
+        claim_names=(),
+        credentials=None,
+        where=placement(spec.serving.template),
+    )
 
 
 def _inspecting(owner: Owner, spec: TransformerDeploymentSpec, images: Images, name: str, *arguments: str) -> Manifest:
@@ -86,7 +114,7 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         containers=containers,
         claim_names=claims(spec),
         credentials=spec.model.credentials,
-        where=spec.placement,
+        where={**spec.placement, "affinity": _like_inspected(spec)},
     )
 
 
@@ -108,6 +136,14 @@ def collect_job(owner: Owner, number: int, order: Collection, images: Images) ->
     own_labels = {names.LABEL_MANAGED_BY: names.MANAGER, names.LABEL_COMPONENT: names.COMPONENT_COLLECT}
     job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"] = own_labels
     return job
+
+
+def _like_inspected(spec: EngineBuildSpec) -> Manifest:
+    """Nodes that have what the inspected one has, and best those that have no more: measuring is refused on another kind."""
+    hardware = spec.hardware
+    affinity = node_affinity(requirements("auto", hardware), spec.placement.get("affinity", {}))
+    alike = preferences(hardware)
+    return preferring(alike, affinity) if alike else affinity
 
 
 def _container(name: str, images: Images) -> Manifest:

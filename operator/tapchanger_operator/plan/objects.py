@@ -16,7 +16,7 @@ from tapchanger_operator.plan import envoy, gateway, jobs, network, router, serv
 from tapchanger_operator.plan.common import Manifest
 from tapchanger_operator.plan.routing import routing
 from tapchanger_operator.plan.split import Mirror, Split
-from tapchanger_operator.resolve import polling
+from tapchanger_operator.resolve import polling, reprobe
 from tapchanger_operator.resolve.identity import RevisionContent, inspection_key
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.resolve.variants import variant_spec
@@ -55,6 +55,7 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
     if resolution.model is None and not snapshot.missing_claims:
         owned.append(jobs.inspect_job(owner, spec, settings.images))
     owned += _poll(snapshot, resolution, settings)
+    owned += _probe(snapshot, resolution, settings)
     owned += _variant_inspections(snapshot, resolution, settings, {Ref.of(manifest) for manifest in owned})
     contents = _contents(snapshot, resolution)
     for revision in state.revisions():
@@ -90,8 +91,9 @@ def _routers(snapshot: Snapshot, files: Mapping[str, str], settings: Settings) -
 
 
 def _contents(snapshot: Snapshot, resolution: Resolution) -> Mapping[str, RevisionContent]:
+    """What is stored of a revision comes first: its pods stay as they were made."""
     targets = [part.content for part in (*resolution.variants.values(), resolution) if part.content]
-    return {**snapshot.contents, **{target.revision: target for target in targets}}
+    return {**{target.revision: target for target in targets}, **snapshot.contents}
 
 
 def split_of(spec: TransformerDeploymentSpec, state: State) -> Split:
@@ -115,6 +117,14 @@ def _poll(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> lis
     if model is None or name is None or not polling.due(snapshot, model):
         return []
     return [jobs.poll_job(snapshot.owner, snapshot.spec, model.inspection, name, settings.images)]
+
+
+def _probe(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> list[Manifest]:
+    """The Job that looks at the nodes' hardware, as long as it is due."""
+    name = reprobe.job_name(snapshot.owner.name, resolution.hardware)
+    if name is None or not reprobe.due(snapshot, resolution.hardware):
+        return []
+    return [jobs.probe_job(snapshot.owner, snapshot.spec, name, settings.images)]
 
 
 def _variant_inspections(

@@ -16,8 +16,10 @@ from tapchanger_operator.plan.common import (
     spread,
 )
 from tapchanger_operator.resolve.identity import RevisionContent
+from tapchanger_operator.resolve.needs import requirements
 from tapchanger_operator.settings import Settings
 from tapchanger_serving.contract import names as contract
+from tapchanger_serving.contract.messages import Hardware
 
 DRAIN_SECONDS = 15
 """How long a pod goes on serving after it has left the Service, so that every router has noticed."""
@@ -78,7 +80,9 @@ def deployment(owner: Owner, content: RevisionContent, replicas: int, settings: 
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": template.get("terminationGracePeriodSeconds", 60),
-        "affinity": node_affinity(content.arch, template.get("affinity", {})),
+        "affinity": node_affinity(
+            requirements(content.runtime, content.hardware or Hardware(arch=content.arch)), template.get("affinity", {})
+        ),
         "topologySpreadConstraints": template.get("topologySpreadConstraints", spread(selector)),
         **{key: template[key] for key in _PASSED_ON if key in template},
         "initContainers": [_repository_container(owner, content, settings)],
@@ -114,8 +118,9 @@ def deployment(owner: Owner, content: RevisionContent, replicas: int, settings: 
 
 
 def _repository_container(owner: Owner, content: RevisionContent, settings: Settings) -> Manifest:
-    """Checks the artifact's digest and lays out the model repository."""
+    """Checks the artifact's digest and the node's hardware, and lays out the model repository."""
     return {
+        **_devices(content),
         "name": "repository",
         "image": content.image,
         "imagePullPolicy": settings.images.pull_policy,
@@ -136,6 +141,15 @@ def _repository_container(owner: Owner, content: RevisionContent, settings: Sett
             mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
         ],
     }  # fmt: skip
+
+
+def _devices(content: RevisionContent) -> Manifest:
+    """What makes a GPU visible. Init containers get the pod's own devices first, so that they cost nothing."""
+    if content.hardware is None or content.hardware.gpu is None:
+        return {}
+    limits = content.template.get("resources", {}).get("limits", {})
+    devices = {name: amount for name, amount in limits.items() if "/" in name}
+    return {"resources": {"limits": devices}} if devices else {}
 
 
 def triton_arguments(owner: Owner, revision: str, settings: Settings) -> list[str]:

@@ -8,7 +8,7 @@ from tapchanger_operator.api.base import FreeForm, Model, parse_uri, seconds
 from tapchanger_operator.api.enginebuild import BuildSource, EngineBuildSpec
 from tapchanger_operator.api.spec import EngineSpec, PodTemplate, TransformerDeploymentSpec
 from tapchanger_operator.names import content_hash
-from tapchanger_serving.contract.messages import Inspection, Task
+from tapchanger_serving.contract.messages import Hardware, Inspection, Task
 
 _PLACEMENT_FIELDS = (
     "node_selector", "tolerations", "affinity", "volumes", "volume_mounts",
@@ -17,7 +17,10 @@ _PLACEMENT_FIELDS = (
 
 
 class RevisionContent(Model):
-    """Everything that shapes a revision's pods. Stored, so that a revision can be rendered again after the spec moved on."""
+    """Everything that shapes a revision's pods. Stored, so that a revision can be rendered again after the spec moved on.
+
+    `hardware` is None in revisions of before it was stored; their pods are placed by the architecture alone, as they were.
+    """
 
     build: str
     artifact: str
@@ -25,6 +28,7 @@ class RevisionContent(Model):
     uri: str
     task: Task
     arch: str
+    hardware: Hardware | None = None
     image: str
     max_batch_size: int
     queue_delay_us: int
@@ -32,8 +36,11 @@ class RevisionContent(Model):
 
     @property
     def revision(self) -> str:
-        """The revision's name: ten hexadecimal digits of the content's hash. The address is not part of the content."""
-        return content_hash(self.model_dump(mode="json", exclude={"uri"}, exclude_none=True), 10)
+        """The revision's name: ten hexadecimal digits of the content's hash.
+
+        The address is not part of the content, and the hardware is part of the build's name already.
+        """
+        return content_hash(self.model_dump(mode="json", exclude={"uri", "hardware"}, exclude_none=True), 10)
 
 
 def placement(template: PodTemplate) -> dict[str, Any]:
@@ -126,6 +133,7 @@ def revision(
         uri=build.model.uri,
         task=build.model.task,
         arch=build.hardware.arch,
+        hardware=build.hardware,
         image=server_image,
         max_batch_size=build.shapes.max_batch_size,
         queue_delay_us=queue_delay_us(spec.serving.batching.max_queue_delay),

@@ -15,7 +15,7 @@ from tapchanger_operator.resolve.polling import followed
 from tapchanger_operator.resolve.resolution import Resolution, sentence
 from tapchanger_operator.settings import Images
 from tapchanger_operator.snapshot import BuildSeen, JobState, Snapshot
-from tapchanger_serving.contract.messages import Inspection
+from tapchanger_serving.contract.messages import Hardware, Inspection
 
 _PHASES: Final = {
     "Pending": "the build waits for a node",
@@ -28,8 +28,8 @@ _SEEN_ANEW: Final = frozenset({reasons.CLAIM_MISSING, reasons.REFUSED})
 """Problems that each pass sees for itself: where one is not seen, it is over."""
 
 
-def understand(snapshot: Snapshot, images: Images) -> Resolution:
-    """What `snapshot`'s spec means, and what stands in the way of knowing more."""
+def understand(snapshot: Snapshot, images: Images, found: Hardware | None = None) -> Resolution:
+    """What `snapshot`'s spec means, and what stands in the way of knowing more. `found` is hardware that replaces the known."""
     spec = snapshot.spec
     if snapshot.missing_claims:
         claims = ", ".join(snapshot.missing_claims)
@@ -39,6 +39,8 @@ def understand(snapshot: Snapshot, images: Images) -> Resolution:
     model, problem = _model(snapshot)
     if model is None:
         return Resolution(problem=problem)
+    if found:
+        model = model.model_copy(update={"inspection": model.inspection.model_copy(update={"hardware": found})})
     build = engine_build(spec, model.inspection, images.builder)
     name = build_name(build)
     known = Resolution(model=model, build=(name, build))

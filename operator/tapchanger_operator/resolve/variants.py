@@ -8,6 +8,7 @@ from tapchanger_operator.api import reasons
 from tapchanger_operator.api.experiment import Variant
 from tapchanger_operator.api.spec import ModelSpec, TransformerDeploymentSpec
 from tapchanger_operator.api.status import Condition, TransformerDeploymentStatus
+from tapchanger_operator.resolve import reprobe
 from tapchanger_operator.resolve.identity import inspection_key
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.resolve.understand import understand
@@ -47,6 +48,7 @@ def variant_status(
 
 def understand_all(snapshot: Snapshot, images: Images) -> Resolution:
     """What the base spec means, and in `variants` what each variant means."""
+    seen_of_nodes = reprobe.look(snapshot)
     found = {}
     for variant in snapshot.spec.variants:
         own = variant_spec(snapshot.spec, variant)
@@ -59,5 +61,6 @@ def understand_all(snapshot: Snapshot, images: Images) -> Resolution:
             missing_claims=seen.missing_claims,
             poll=None,
         )
-        found[variant.name] = understand(alone, images)
-    return replace(understand(snapshot, images), variants=found)
+        found[variant.name] = understand(alone, images, seen_of_nodes.found)
+    base = understand(snapshot, images, seen_of_nodes.found)
+    return replace(base, variants=found, hardware=seen_of_nodes.record)

@@ -47,6 +47,7 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         message=arms.told(sentence(situation), state),
         conditions=conditions,
         model=resolution.model or snapshot.status.model,
+        hardware=resolution.hardware or snapshot.status.hardware,
         target=target,
         stable=state.stable,
         canary=state.canary,
@@ -110,8 +111,8 @@ def _serving(situation: Situation) -> Condition:
     trouble = routes.trouble(situation.snapshot)
     if trouble and trouble.reason != reasons.UNAVAILABLE:
         reason = trouble.reason
-    if servers.trouble and servers.trouble.startswith(reasons.NO_NODE_FITS):
-        reason = reasons.NO_NODE_FITS
+    if servers.reason in (reasons.NO_NODE_FITS, reasons.ENGINE_INCOMPATIBLE):
+        reason = servers.reason
     return condition(reasons.SERVING, "False", reason, why_not_serving(situation))
 
 
@@ -132,6 +133,8 @@ def _progressing(situation: Situation) -> Condition:
         if state.canary.paused:
             return condition(reasons.PROGRESSING, "False", reasons.CANARY_PAUSED, canary_sentence(situation))
         return condition(reasons.PROGRESSING, "True", reason, canary_sentence(situation))
+    if situation.unfit:
+        return condition(reasons.PROGRESSING, "False", reasons.ENGINE_INCOMPATIBLE, situation.unfit)
     if situation.target and state.is_rejected(situation.target):
         return condition(reasons.PROGRESSING, "False", reasons.ROLLED_BACK, sentence(situation))
     if state.stable is None or state.stable.since is None or state.stable.revision != situation.target:
@@ -158,6 +161,8 @@ def _stalled(situation: Situation) -> Condition:
     if situation.target and state.is_rejected(situation.target):
         remedy = "change the spec to try again, or back to what serves"
         return condition(reasons.STALLED, "True", reasons.ROLLED_BACK, f"{sentence(situation)}; {remedy}")
+    if situation.unfit:
+        return condition(reasons.STALLED, "True", reasons.ENGINE_INCOMPATIBLE, situation.unfit)
     if situation.held:
         remedy = f"remove the annotation {controls.PAUSE} to go on"
         return condition(reasons.STALLED, "True", reasons.HELD, f"{sentence(situation)}; {remedy}")

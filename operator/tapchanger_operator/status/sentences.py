@@ -27,6 +27,9 @@ def sentence(situation: Situation) -> str:
         return f"no requests are answered{yet}: {why_not_serving(situation)}"
     if state.canary:
         return canary_sentence(situation)
+    if situation.unfit:
+        servers = situation.stable_servers
+        return f"{serves} all requests with {servers.ready} of {servers.replicas} servers: {situation.unfit}"
     if situation.held:
         return f"{serves} all requests; {situation.target} waits, {_held(situation)}"
     if situation.target and state.is_rejected(situation.target):

@@ -42,6 +42,14 @@ class Situation:
         return self.snapshot.servers.get(stable.revision, Servers()) if stable else Servers()
 
     @property
+    def unfit(self) -> str | None:
+        """Why servers of what the spec asks for run on no node, while nothing is under way that would change it."""
+        servers = self.stable_servers
+        if servers.reason != reasons.ENGINE_INCOMPATIBLE or self.problem or self.state.canary:
+            return None
+        return str(servers.trouble).removeprefix(f"{servers.reason}: ")
+
+    @property
     def serving(self) -> bool:
         """Whether requests are answered."""
         return self.routed and self.stable_servers.ready > 0 and routes.trouble(self.snapshot) is None

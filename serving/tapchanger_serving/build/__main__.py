@@ -1,4 +1,4 @@
-"""`python -m tapchanger_serving.build {inspect,fetch,export,measure,collect}`."""
+"""`python -m tapchanger_serving.build {inspect,probe,fetch,export,measure,collect}`."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--task", required=True, choices=(*TASKS, "auto"), help="auto: what the checkpoint's head does"
     )
     inspecting.add_argument("--known", type=Inspection.model_validate_json, help="JSON of what was found before")
+    steps.add_parser("probe", help="say what this machine is")
     for name, text in (
         ("fetch", "copy and verify the checkpoint"),
         ("export", "make the ONNX graph and PyTorch's reference answers"),
@@ -79,6 +80,10 @@ def _step(options: argparse.Namespace) -> Callable[[Places], str | None]:
             from tapchanger_serving.build.inspection import inspect
 
             return lambda places: termination.inspection_text(inspect(options.uri, options.task, places, options.known))
+        case "probe":
+            from tapchanger_serving.hardware import probe
+
+            return lambda _: probe().dumps()
         case "fetch":
             from tapchanger_serving.build.fetch import fetch
 

@@ -14,11 +14,11 @@ from tapchanger_serving.build.checkpoint import AUTO, Checkpoint, natural_task, 
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
 from tapchanger_serving.build.finite import require_finite
-from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.sources import source_of
 from tapchanger_serving.build.vocabulary import TOKENIZER, try_tokenizer
 from tapchanger_serving.contract.messages import Inspection, Task
+from tapchanger_serving.hardware import probe
 
 
 def inspect(uri: str, task: str, places: Places, known: Inspection | None = None) -> Inspection:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tapchanger_serving.build import cache, durations, log, store
 from tapchanger_serving.build.failures import WrongNodeError
-from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.report import report_text
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest
 from tapchanger_serving.contract.software import software
+from tapchanger_serving.hardware import probe
 
 
 def measure(request: BuildRequest, places: Places) -> str:

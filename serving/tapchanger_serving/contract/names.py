@@ -106,3 +106,5 @@ EXIT_USER_ERROR: Final = 42
 """Exit code of a step that can't succeed until the user changes something: the Job is not retried."""
 EXIT_ARTIFACT_DAMAGED: Final = 43
 """Exit code of a server's init container that found no artifact, or another than its digest says: it must be built again."""
+EXIT_ENGINE_INCOMPATIBLE: Final = 44
+"""Exit code of a server's init container on a node that lacks what the engine was built for; another node may have it."""

@@ -1,7 +1,7 @@
 """Command line of the init container.
 
-The answer to a failure is one JSON line on standard error; exit code 43 says that the artifact must be built again, 1 is
-for everything else.
+The answer to a failure is one JSON line on standard error; exit code 43 says that the artifact must be built again, 44 that
+this node can't run the engine, 1 is for everything else.
 """
 
 from __future__ import annotations
@@ -13,11 +13,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED, REPOSITORY_DIR, STORE_DIR
+from tapchanger_serving.contract.names import (
+    EXIT_ARTIFACT_DAMAGED,
+    EXIT_ENGINE_INCOMPATIBLE,
+    REPOSITORY_DIR,
+    STORE_DIR,
+)
 from tapchanger_serving.ending import end_when_told
+from tapchanger_serving.hardware import probe
+from tapchanger_serving.repository.fit import IncompatibleError, require_fit
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.models import Serving
-from tapchanger_serving.repository.verify import ArtifactError, DamagedError
+from tapchanger_serving.repository.verify import ArtifactError, DamagedError, read_manifest
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -47,10 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     serving = Serving(arguments.name, arguments.max_batch, arguments.queue_delay_us, arguments.instances)
     started = time.monotonic()
     try:
+        artifact, _ = read_manifest(arguments.store, arguments.digest)
+        require_fit(artifact, probe())
         configs = lay_out(arguments.store, arguments.digest, arguments.output, serving)
     except (ArtifactError, ValueError, OSError) as error:
         print(json.dumps({"level": "error", "msg": str(error), "digest": arguments.digest}), file=sys.stderr)  # noqa: T201
-        return EXIT_ARTIFACT_DAMAGED if isinstance(error, DamagedError) else 1
+        return _exit_code(error)
     written = {
         "level": "info",
         "msg": "model repository written",
@@ -60,6 +69,12 @@ def main(argv: list[str] | None = None) -> int:
     }
     print(json.dumps(written), file=sys.stderr)  # noqa: T201
     return 0
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, DamagedError):
+        return EXIT_ARTIFACT_DAMAGED
+    return EXIT_ENGINE_INCOMPATIBLE if isinstance(error, IncompatibleError) else 1
 
 
 if __name__ == "__main__":

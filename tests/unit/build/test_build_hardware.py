@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tapchanger_serving.build import hardware
+from tapchanger_serving import hardware
 from tapchanger_serving.build.candidates import plan
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.contract.messages import BuildRequest, Gpu, Hardware, Precision, Runtime

@@ -15,7 +15,6 @@ from tapchanger_serving.build import __main__ as command
 from tapchanger_serving.build import fetch, measure, store
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.failures import StepError, WrongNodeError
-from tapchanger_serving.build.hardware import probe
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.artifact import Artifact
 from tapchanger_serving.contract.gates import DatasetSource, EvaluationGate, Gates
@@ -27,6 +26,7 @@ from tapchanger_serving.contract.messages import (
     StepFailure,
 )
 from tapchanger_serving.contract.names import ENV_BUILD_REQUEST
+from tapchanger_serving.hardware import probe
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 Make = Callable[..., Path]
@@ -158,6 +158,11 @@ def test_a_build_whose_artifact_is_damaged_is_made_again(
     assert run(monkeypatch, "fetch", request(make_checkpoint())) == 0
     assert not places.unchanged.exists()
     assert places.checkpoint.exists()
+
+
+def test_probe_says_what_the_machine_is_and_needs_nothing(places: Places) -> None:
+    assert command.main(["probe"]) == 0
+    assert Hardware.model_validate_json(places.termination_log.read_text()) == probe()
 
 
 def test_measure_refuses_other_hardware_and_may_be_tried_again(

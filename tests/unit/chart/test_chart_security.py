@@ -37,7 +37,7 @@ OPERATOR_RIGHTS = {
     ("gateway.networking.k8s.io", "httproutes"): MANAGED,
     ("gateway.networking.k8s.io", "grpcroutes"): MANAGED,
     ("", "pods"): READ | {"patch", "delete"},
-    ("", "nodes"): READ,
+    ("", "nodes"): {"list"},
     ("", "events"): {"create", "patch"},
     ("events.k8s.io", "events"): {"create", "patch"},
 }

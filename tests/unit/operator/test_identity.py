@@ -81,6 +81,12 @@ def test_other_weights_hardware_or_builder_make_another_engine() -> None:
     assert len(names) == 4
 
 
+def test_a_revision_that_was_stored_without_its_hardware_keeps_its_name() -> None:
+    known = content(spec())
+    assert known.hardware is not None
+    assert known.model_copy(update={"hardware": None}).revision == known.revision
+
+
 def test_what_the_inspection_says_for_people_is_not_part_of_the_name() -> None:
     found = inspection().model_copy(update={"labels": ("a",), "parameters": 1, "architecture": "Other"})
     assert name_of(spec(), found) == name_of(spec())

@@ -16,10 +16,10 @@ from tapchanger_operator.plan import envoy, gateway, jobs, network, objects, rou
 from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.resolve.identity import RevisionContent, build_name, engine_build, revision
 from tapchanger_operator.settings import Store
-from tapchanger_serving.contract.messages import Collection
+from tapchanger_serving.contract.messages import Collection, Gpu
 from tests.support import golden
 from tests.support.gateways import GATEWAY
-from tests.support.samples import IMAGES, OWNER, SETTINGS, full_spec, inspection, spec
+from tests.support.samples import HARDWARE, IMAGES, OWNER, SETTINGS, full_spec, inspection, spec
 
 FOLDER = golden.GOLDEN / "operator"
 
@@ -50,6 +50,14 @@ def _content(of: Any, build: Any) -> RevisionContent:
 
 
 CONTENT, FULL_CONTENT = _content(SPEC, BUILD), _content(FULL, FULL_BUILD)
+STORED = CONTENT.model_copy(update={"hardware": None})
+"""As an operator stored it that placed pods by the architecture alone."""
+
+GPU = Gpu(product="NVIDIA L4", compute_capability="8.9", driver="580.95.05")
+GPU_SPEC = spec(serving={"template": {"resources": {"limits": {"cpu": "4", "nvidia.com/gpu": 1}}}})
+GPU_INSPECTION = inspection().model_copy(update={"hardware": HARDWARE.model_copy(update={"gpu": GPU})})
+GPU_BUILD = engine_build(GPU_SPEC, GPU_INSPECTION, IMAGES.builder)
+GPU_CONTENT = revision(GPU_SPEC, GPU_BUILD, build_name(GPU_BUILD), ARTIFACT, "tensorrt", IMAGES.server)
 
 
 def _file(name: str, split: Split = SPLIT) -> str:
@@ -65,6 +73,10 @@ CASES: dict[str, Callable[[], str]] = {
     "inspect-job.secret.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, SECRET, IMAGES)),
     "build-job.secret.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, SECRET_BUILD, IMAGES)),
     "poll-job.yaml": lambda: golden.dumped(jobs.poll_job(OWNER, SECRET, inspection(), "moderation-poll-0", IMAGES)),
+    "probe-job.yaml": lambda: golden.dumped(jobs.probe_job(OWNER, FULL, "moderation-probe-0", IMAGES)),
+    "build-job.gpu.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, GPU_BUILD, IMAGES)),
+    "server-deployment.gpu.yaml": lambda: golden.dumped(server.deployment(OWNER, GPU_CONTENT, 1, SETTINGS)),
+    "server-deployment.stored.yaml": lambda: golden.dumped(server.deployment(OWNER, STORED, 1, SETTINGS)),
     "engine-build.yaml": lambda: golden.dumped(objects.engine_build(OWNER, build_name(BUILD), BUILD)),
     "engine-build.full.yaml": lambda: golden.dumped(objects.engine_build(OWNER, build_name(FULL_BUILD), FULL_BUILD)),
     "server-revision.yaml": lambda: golden.dumped(server.revision_object(OWNER, CONTENT)),

@@ -9,6 +9,7 @@ import pytest
 from tapchanger_operator.api import reasons
 from tapchanger_operator.observe.pods import JOB_LABEL, job_state, of_job, trouble
 from tapchanger_operator.snapshot import JobState
+from tapchanger_serving.contract.names import EXIT_ENGINE_INCOMPATIBLE
 
 FAILURE = (
     '{"reason":"PickleCheckpoint","message":"the weights are pickled","field":"spec.model.uri","remedy":"convert"}'
@@ -92,6 +93,20 @@ def test_a_container_that_keeps_crashing_tells_its_last_words(container: dict[st
     assert found is not None
     assert found.reason == "CrashLoopBackOff"
     assert found.message == "container repository ends with exit code 1: ValueError: digest differs"
+
+
+def test_an_init_container_that_finds_other_hardware_names_the_node_and_what_helps() -> None:
+    line = '{"level": "error", "msg": "the engine (openvino int8) needs amx_int8; the node is amd64 with avx2"}'
+    ended = {"terminated": {"exitCode": EXIT_ENGINE_INCOMPATIBLE, "message": line}}
+    init = {"name": "repository", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended}
+    stuck = pod(waiting("triton", "PodInitializing"), init=(init,))
+    found = trouble([stuck | {"spec": {"nodeName": "worker-3"}}])
+    assert found is not None
+    assert found.reason == reasons.ENGINE_INCOMPATIBLE
+    assert found.message.startswith(
+        "node worker-3: the engine (openvino int8) needs amx_int8; the node is amd64 with avx2"
+    )
+    assert "serving.template.nodeSelector" in found.message
 
 
 @pytest.mark.parametrize(

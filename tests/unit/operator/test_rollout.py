@@ -162,6 +162,26 @@ def test_canary_that_is_never_ready_is_rolled_back_with_what_the_cluster_says() 
     assert "0/3 nodes are available" in outcome.state.rejected[0].message
 
 
+UNFIT = Servers(2, 0, trouble="EngineIncompatible: node n1: it needs amx_int8", reason=reasons.ENGINE_INCOMPATIBLE)
+
+
+def test_a_canary_that_runs_on_no_node_is_rolled_back_for_that_and_not_for_its_answers() -> None:
+    story = Story().serving(A).canary(B)
+    outcome = advance(story.policy, story.state, Seen(B, {A.revision: UP, B.revision: UNFIT}, FAIL), story.now + 1)
+    assert outcome.state.canary is None
+    assert outcome.state.rejected[0].reason == reasons.ENGINE_INCOMPATIBLE
+    assert "node n1: it needs amx_int8" in outcome.state.rejected[0].message
+
+
+def test_a_canary_that_never_ran_on_any_node_gets_the_usual_time() -> None:
+    story = Story().serving(A)
+    story.go(B)
+    seen = Seen(B, {A.revision: UP, B.revision: UNFIT})
+    assert advance(story.policy, story.state, seen, story.now + 60).state.canary is not None
+    outcome = advance(story.policy, story.state, seen, story.now + rollout.READY_DEADLINE_SECONDS + 1)
+    assert outcome.state.rejected[0].reason == reasons.ENGINE_INCOMPATIBLE
+
+
 def test_canary_goes_through_its_steps_to_promotion() -> None:
     story = Story().serving(A).canary(B)
     weights = [story.state.weights()[B.revision]]

@@ -129,7 +129,9 @@ UNSURE = AnalysisStatus(
 WAITING = Waiting(reasons.BUILDING, "engine eb-1: exporting the model")
 PICKLE = UserError(reasons.PICKLE_CHECKPOINT, "the weights are pickled; convert them")
 REFUSED = UserError(reasons.REFUSED, "exceeded quota: cpu")
-NO_NODE = Servers(1, 0, trouble="NoNodeFits: 0/1 nodes are available: 1 Insufficient cpu.")
+NO_NODE = Servers(1, 0, trouble="NoNodeFits: 0/1 nodes are available: 1 Insufficient cpu.", reason="NoNodeFits")
+UNFIT = "no node can run the engine (openvino): of 2 nodes that the template allows, 2 lack amx_int8"
+UNFIT_SERVERS = Servers(2, 1, trouble=f"EngineIncompatible: {UNFIT}", reason="EngineIncompatible")
 
 # moment → (situation, sentence, kstatus, Ready's reason)
 MOMENTS: dict[str, tuple[Situation, str, str, str]] = {
@@ -153,6 +155,24 @@ MOMENTS: dict[str, tuple[Situation, str, str, str]] = {
         f"servers of {TARGET} are starting: NoNodeFits: 0/1 nodes are available: 1 Insufficient cpu.",
         "InProgress",
         reasons.STARTING,
+    ),
+    "no node can run the first servers": (
+        situation(State(stable=served(TARGET, 0, None)), servers={TARGET: replace(UNFIT_SERVERS, ready=0)}),
+        f"servers of {TARGET} are starting: EngineIncompatible: {UNFIT}",
+        "Failed",
+        reasons.ENGINE_INCOMPATIBLE,
+    ),
+    "no node can run one of the servers": (
+        situation(State(stable=served(TARGET)), servers={TARGET: UNFIT_SERVERS}),
+        f"{TARGET} serves all requests with 1 of 2 servers: {UNFIT}",
+        "Failed",
+        reasons.ENGINE_INCOMPATIBLE,
+    ),
+    "an engine is built for nodes that can't run the present one": (
+        situation(State(stable=served(TARGET)), WAITING, servers={TARGET: UNFIT_SERVERS}),
+        f"{WAITING.message} ({TARGET} serves meanwhile)",
+        "InProgress",
+        reasons.BUILDING,
     ),
     "the routers hear of the first servers": (
         situation(State(stable=served(TARGET, since=T0 - 1))),

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from tapchanger_serving.contract.artifact import Pooling
+from tapchanger_serving.contract.artifact import Pooling, SmallEngine
+from tapchanger_serving.contract.fit import lacking
 from tapchanger_serving.contract.messages import Gpu, Hardware
-from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED
+from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED, EXIT_ENGINE_INCOMPATIBLE
 from tapchanger_serving.contract.plans import PlanNeeds
+from tapchanger_serving.repository import __main__ as command
 from tapchanger_serving.repository.__main__ import main
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.modelconfig import quoted
@@ -148,6 +150,70 @@ def test_what_a_new_build_does_not_mend_is_another_failure(make_artifact: Make, 
     store, digest = make_artifact(task="text-generation")
     arguments = ["--store", str(store), "--name", "m", "--output", str(tmp_path / "out"), "--digest", digest]
     assert main([*arguments, "--max-batch", "8", "--queue-delay-us", "0"]) == 1
+
+
+L4 = Gpu(product="NVIDIA L4", compute_capability="8.9", driver="580.95.05")
+
+
+def start(store: Path, digest: str, output: Path) -> int:
+    arguments = ["--store", str(store), "--name", "m", "--output", str(output), "--digest", digest]
+    return main([*arguments, "--max-batch", "8", "--queue-delay-us", "0"])
+
+
+def test_a_node_that_lacks_what_the_engine_was_built_for_has_its_own_exit_code(
+    make_artifact: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "probe", lambda: Hardware(arch="amd64", instruction_sets=("avx2",)))
+    store, digest = make_artifact(hardware=Hardware(arch="amd64", instruction_sets=("amx_int8", "amx_tile", "avx2")))
+    assert start(store, digest, tmp_path / "out") == EXIT_ENGINE_INCOMPATIBLE
+    said = json.loads(capsys.readouterr().err)["msg"]
+    assert said == "the engine (openvino fp32) needs amx_int8, amx_tile; the node is amd64 with avx2"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_small_engine_beside_a_tensorrt_plan_needs_the_cpu_too(
+    make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "probe", lambda: Hardware(arch="amd64", gpu=L4))
+    built_on = Hardware(arch="amd64", instruction_sets=("avx2",), gpu=L4)
+    small = SmallEngine(tokens=64, runtime="openvino", precision="fp32", engine="model.xml")
+    store, digest = make_artifact(runtime="tensorrt", hardware=built_on, small=small)
+    assert start(store, digest, tmp_path / "out") == EXIT_ENGINE_INCOMPATIBLE
+
+
+def test_a_node_that_has_more_serves(make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "probe", lambda: Hardware(arch="amd64", instruction_sets=("amx_int8", "avx2")))
+    store, digest = make_artifact(hardware=Hardware(arch="amd64", instruction_sets=("avx2",)))
+    assert start(store, digest, tmp_path / "out") == 0
+
+
+def test_damage_is_told_before_hardware(make_artifact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "probe", lambda: Hardware(arch="s390x"))
+    assert start(tmp_path, "sha256:" + "0" * 64, tmp_path / "out") == EXIT_ARTIFACT_DAMAGED
+
+
+@pytest.mark.parametrize(
+    ("gpu", "fits"),
+    [
+        (L4, True),
+        (L4.model_copy(update={"driver": "580.126.20"}), True),
+        (L4.model_copy(update={"driver": "570.1"}), False),
+        (L4.model_copy(update={"product": "NVIDIA L40S"}), False),
+        (L4.model_copy(update={"compute_capability": "9.0"}), False),
+        (None, False),
+    ],
+    ids=str,
+)
+def test_a_plan_runs_on_its_own_kind_of_gpu_whatever_the_cpu(gpu: Gpu | None, fits: bool) -> None:
+    needed = Hardware(arch="amd64", instruction_sets=("avx2",), gpu=L4)
+    missing = lacking("tensorrt", needed, Hardware(arch="amd64", gpu=gpu))
+    assert missing == (() if fits else ("GPU NVIDIA L4 (compute capability 8.9, driver 580)",))
+    assert ("avx2" in lacking("openvino", needed, Hardware(arch="amd64", gpu=gpu))) is True
+
+
+def test_another_architecture_lacks_all() -> None:
+    needed = Hardware(arch="amd64", instruction_sets=("avx2",), gpu=L4)
+    assert lacking("openvino", needed, Hardware(arch="arm64")) == ("architecture amd64",)
 
 
 @pytest.mark.parametrize("path", ["../escape", "/etc/passwd", "a/../../b"])

@@ -1,4 +1,4 @@
-"""What the machine that the step runs on is, as far as engines depend on it."""
+"""What the machine at hand is, as far as engines depend on it. Builds and servers ask the same way, so that answers compare."""
 
 from __future__ import annotations
 
