@@ -8,6 +8,7 @@ from tapchanger_operator.api.base import FreeForm, Model, parse_uri, seconds
 from tapchanger_operator.api.enginebuild import BuildSource, EngineBuildSpec
 from tapchanger_operator.api.spec import EngineSpec, PodTemplate, TransformerDeploymentSpec
 from tapchanger_operator.names import content_hash
+from tapchanger_serving.contract.fit import widened
 from tapchanger_serving.contract.messages import Hardware, Inspection, Task
 
 _PLACEMENT_FIELDS = (
@@ -133,7 +134,7 @@ def revision(
         uri=build.model.uri,
         task=build.model.task,
         arch=build.hardware.arch,
-        hardware=build.hardware,
+        hardware=widened(build.hardware, build.tensorrt.hardware_compatibility if build.tensorrt else "None"),
         image=server_image,
         max_batch_size=build.shapes.max_batch_size,
         queue_delay_us=queue_delay_us(spec.serving.batching.max_queue_delay),

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tapchanger_operator.names import content_hash
 from tapchanger_operator.resolve.placing import ARCH, OS
 from tapchanger_operator.snapshot import Node
-from tapchanger_serving.contract.fit import dashed, driver_major, lacking
+from tapchanger_serving.contract.fit import AND_LATER, dashed, driver_major, lacking
 from tapchanger_serving.contract.messages import Gpu, Hardware
 
 CPUID: Final = "feature.node.kubernetes.io/cpu-cpuid."
@@ -77,8 +77,12 @@ def _gpu_ways(gpu: Gpu | None) -> list[list[Expression]]:
     if gpu is None:
         return [[]]
     product, major = dashed(gpu.product), driver_major(gpu.driver)
-    same = [_one_of(PRODUCT, product, product + SHARED)]
-    same += [_one_of(key, part) for key, part in zip(CAPABILITY, gpu.compute_capability.split("."), strict=False)]
+    same = [_one_of(PRODUCT, product, product + SHARED)] if product else []
+    parts = gpu.compute_capability.removesuffix(AND_LATER).split(".")
+    if gpu.compute_capability.endswith(AND_LATER):
+        same.append({"key": CAPABILITY[0], "operator": "Gt", "values": [str(int(parts[0]) - 1)]})
+    else:
+        same += [_one_of(key, part) for key, part in zip(CAPABILITY, parts, strict=False)]
     return [
         [*same, _one_of(DRIVER, major)],
         [*same, _none(DRIVER), _one_of(OLD_DRIVER, major)],

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tapchanger_serving.contract.messages import Gpu, Hardware
+from tapchanger_serving.contract.plans import HardwareCompatibility
+
+AND_LATER = "+"
 
 
 def lacking(runtime: str, needed: Hardware, found: Hardware) -> tuple[str, ...]:
     """What `found` lacks of the hardware `needed` that an engine of `runtime` was built on, in words; empty where it may run.
 
     A CPU may have more instruction sets than the engine's, never fewer: it was chosen and checked with kernels that use
-    them. A GPU must be the same product with the same compute capability and the same major version of the driver. A
-    TensorRT plan asks nothing of the CPU but its architecture.
+    them. A GPU must be the same product with the same compute capability and the same major version of the driver, as
+    far as :func:`widened` did not loosen that. A TensorRT plan asks nothing of the CPU but its architecture.
     """
     return tuple(_lacking(runtime, needed, found))
 
@@ -23,12 +26,34 @@ def _lacking(runtime: str, needed: Hardware, found: Hardware) -> Iterator[str]:
         return
     if runtime != "tensorrt":
         yield from sorted(set(needed.instruction_sets) - set(found.instruction_sets))
-    if needed.gpu and _kind(needed.gpu) != (found.gpu and _kind(found.gpu)):
+    if needed.gpu and not (found.gpu and _fits(needed.gpu, found.gpu)):
         yield described_gpu(needed.gpu)
 
 
-def _kind(gpu: Gpu) -> tuple[str, str, str]:
-    return dashed(gpu.product), gpu.compute_capability, driver_major(gpu.driver)
+def _fits(needed: Gpu, found: Gpu) -> bool:
+    product = needed.product in ("", found.product) or dashed(needed.product) == dashed(found.product)
+    least = needed.compute_capability.removesuffix(AND_LATER)
+    if least == needed.compute_capability:
+        capable = found.compute_capability == least
+    else:
+        capable = _numbers(found.compute_capability) >= _numbers(least)
+    return product and capable and driver_major(needed.driver) == driver_major(found.driver)
+
+
+def _numbers(capability: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in capability.split(".") if part.isdigit())
+
+
+def widened(hardware: Hardware, compatibility: HardwareCompatibility) -> Hardware:
+    """The hardware that a TensorRT plan needs that was built for more than its own GPU product.
+
+    An empty product stands for any, and a compute capability with `+` behind it for that and all later ones.
+    """
+    if hardware.gpu is None or compatibility == "None":
+        return hardware
+    capability = hardware.gpu.compute_capability if compatibility == "SameComputeCapability" else f"8.0{AND_LATER}"
+    gpu = hardware.gpu.model_copy(update={"product": "", "compute_capability": capability})
+    return hardware.model_copy(update={"gpu": gpu})
 
 
 def dashed(product: str) -> str:
@@ -50,4 +75,5 @@ def described(hardware: Hardware) -> str:
 
 def described_gpu(gpu: Gpu) -> str:
     """A GPU in words, as far as engines depend on it."""
-    return f"GPU {gpu.product} (compute capability {gpu.compute_capability}, driver {driver_major(gpu.driver)})"
+    product = gpu.product or "of any product"
+    return f"GPU {product} (compute capability {gpu.compute_capability}, driver {driver_major(gpu.driver)})"

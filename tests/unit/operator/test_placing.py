@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +16,9 @@ from tapchanger_operator.resolve import needs
 from tapchanger_operator.resolve.identity import build_name, engine_build, revision
 from tapchanger_operator.resolve.placing import eligible, meets
 from tapchanger_operator.snapshot import Node, Trouble
-from tapchanger_serving.contract.fit import lacking
+from tapchanger_serving.contract.fit import lacking, widened
 from tapchanger_serving.contract.messages import Gpu, Hardware
+from tapchanger_serving.contract.plans import HardwareCompatibility
 from tests.support.fake_kube import FakeKube
 from tests.support.samples import HARDWARE, IMAGES, inspection, spec
 from tests.support.world import discovered
@@ -52,10 +53,11 @@ RUNTIMES = st.sampled_from(["openvino", "onnxruntime", "tensorrt"])
 
 
 @settings(max_examples=40, deadline=None)
-@given(RUNTIMES, MACHINES, MACHINES)
+@given(RUNTIMES, MACHINES, MACHINES, st.sampled_from(get_args(HardwareCompatibility)))
 def test_labels_affinity_and_the_init_container_agree_on_who_can_run_an_engine(
-    runtime: str, needed: Hardware, found: Hardware
+    runtime: str, built: Hardware, found: Hardware, compatibility: HardwareCompatibility
 ) -> None:
+    needed = widened(built, compatibility)
     labels = machine(found).labels
     allowed = any(meets(labels, way) for way in needs.requirements(runtime, needed))
     lacks = needs.lacks(machine(found), runtime, needed)
@@ -101,6 +103,28 @@ def test_a_gpu_that_is_shared_by_time_is_the_same_product() -> None:
     assert not needs.lacks(node(**shared), "tensorrt", needed)
 
 
+@pytest.mark.parametrize(
+    ("compatibility", "found", "fits"),
+    [
+        ("None", ("NVIDIA L4", "8.9"), True),
+        ("None", ("NVIDIA L40S", "8.9"), False),
+        ("SameComputeCapability", ("NVIDIA L40S", "8.9"), True),
+        ("SameComputeCapability", ("NVIDIA H200", "9.0"), False),
+        ("AmperePlus", ("NVIDIA H200", "9.0"), True),
+        ("AmperePlus", ("NVIDIA B200", "10.0"), True),
+        ("AmperePlus", ("Tesla T4", "7.5"), False),
+    ],
+)
+def test_a_plan_that_was_built_for_more_runs_on_more(
+    compatibility: HardwareCompatibility, found: tuple[str, str], fits: bool
+) -> None:
+    l4 = Hardware(arch="amd64", gpu=Gpu(product="NVIDIA L4", compute_capability="8.9", driver="580.1"))
+    other = Hardware(arch="amd64", gpu=Gpu(product=found[0], compute_capability=found[1], driver="580.9"))
+    needed = widened(l4, compatibility)
+    assert (not lacking("tensorrt", needed, other)) is fits
+    assert any(meets(machine(other).labels, way) for way in needs.requirements("tensorrt", needed)) is fits
+
+
 def test_an_older_discovery_tells_the_driver_by_its_former_name() -> None:
     needed = Hardware(arch="amd64", gpu=Gpu(product="NVIDIA L4", compute_capability="8.9", driver="580.1"))
     labels = {key: value for key, value in machine(needed).labels.items() if "driver-version" not in key}
@@ -137,7 +161,6 @@ GPU_TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"
         ({"tolerations": [{"key": "nvidia.com/gpu", "effect": "NoExecute"}], "nodeSelector": {"pool": "gpu"}}, set()),
         ({"nodeSelector": {"pool": "gpu"}}, set()),
     ],
-    ids=str,
 )  # fmt: skip
 def test_nodes_are_allowed_as_by_the_scheduler_but_for_what_passes(template: dict[str, Any], names: set[str]) -> None:
     known = [
