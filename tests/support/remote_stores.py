@@ -14,9 +14,14 @@ from typing import Any
 
 import httpx
 import s3fs
+from aiobotocore.client import AioBaseClient
 
-from tapchanger_serving.build.stores import push
+from tapchanger_serving.build import stores
+from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.stores import push, uploads
 from tapchanger_serving.build.stores.oci import USED_TYPE
+from tapchanger_serving.contract.artifact import Artifact
+from tapchanger_serving.contract.messages import BuildReport, Hardware
 from tests.support.stores import KEY, SECRET, oci_registry, s3_store
 
 ENGINES = "engines"
@@ -80,6 +85,7 @@ def s3(folder: Path) -> Iterator[Elsewhere]:
 @contextmanager
 def oci(folder: Path, *, deletes: bool = True) -> Iterator[Elsewhere]:
     """A registry; `deletes`: it lets manifests be removed."""
+    folder.mkdir(exist_ok=True)
     with oci_registry(folder / "registry", deletes=deletes) as server:
         uri = f"oci://127.0.0.1:{server.port}/{ENGINES}/team-a"
         api = f"{server.url}/v2/{ENGINES}/team-a"
@@ -123,6 +129,53 @@ def _digest(layer: Any) -> str:
 
 def _title(layer: Any) -> str:
     return str(layer["annotations"]["org.opencontainers.image.title"])
+
+
+@contextmanager
+def counted(told: Callable[[int], object]) -> Iterator[None]:
+    """Tells the number of each request to a store before it is sent. Parts are so small that a build has several."""
+    to_s3, to_registry = AioBaseClient._make_api_call, httpx.Client.stream
+    sizes = uploads.PART, push.CHUNK
+    count = 0
+
+    def asked() -> None:
+        nonlocal count
+        count += 1
+        told(count)
+
+    async def s3_call(*arguments: Any, **named: Any) -> Any:
+        asked()
+        return await to_s3(*arguments, **named)
+
+    def registry_call(*arguments: Any, **named: Any) -> Any:
+        asked()
+        return to_registry(*arguments, **named)
+
+    AioBaseClient._make_api_call, httpx.Client.stream = s3_call, registry_call  # type: ignore[method-assign]
+    uploads.PART = push.CHUNK = 5 << 20
+    try:
+        yield
+    finally:
+        AioBaseClient._make_api_call, httpx.Client.stream = to_s3, to_registry  # type: ignore[method-assign]
+        uploads.PART, push.CHUNK = sizes
+
+
+def write_build(folder: Path, number: int) -> None:
+    """Writes the build `eb-<number>`, whose engine has 12 MiB, to the store that the environment names."""
+    engine, tokenizer = folder / f"engine-{number}", folder / "tokenizer"
+    engine.write_bytes(str(number).encode() * (12 << 20))
+    tokenizer.write_bytes(b"{}")
+    manifest = Artifact(
+        task="text-classification", runtime="onnxruntime", precision="fp32", engine="model.onnx", inputs=(),
+        output="logits", dimensions=2, max_tokens=8, max_batch_size=1, hardware=Hardware(arch="amd64"), files=(),
+    )  # fmt: skip
+    with stores.opened(Places.from_environment()) as store:
+        digest, size = store.write_artifact({"model.onnx": engine, "tokenizer.json": tokenizer}, manifest)
+        report = BuildReport(
+            artifact=digest, size_bytes=size, runtime="onnxruntime", precision="fp32", why="", speedup=1,
+            torch_texts_per_second=1, candidates=(), gates=(), surface=(), compared_texts=0, seconds=1,
+        )  # fmt: skip
+        store.write_report(f"eb-{number}", report, "<p>page</p>", "# card")
 
 
 @contextmanager

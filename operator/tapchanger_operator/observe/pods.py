@@ -57,7 +57,8 @@ def trouble(pods: Iterable[Pod], *, restarts: bool = True) -> Trouble | None:
             if failed and failed.get("exitCode") == EXIT_ARTIFACT_DAMAGED:
                 return Trouble(reasons.ARTIFACT_DAMAGED, _said_in_json(failed))
             if failed:
-                code, said = failed.get("exitCode"), _first_line(failed.get("message", "")) or failed.get("reason", "")
+                code = failed.get("exitCode")
+                said = _said_in_json(failed) if failed.get("message") else failed.get("reason", "")
                 return Trouble(_CRASHING, f"container {container['name']} ends with exit code {code}: {said}")
             waiting = container.get("state", {}).get("waiting", {})
             if waiting.get("reason") in _WAITING_TROUBLE:
