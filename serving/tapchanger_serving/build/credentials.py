@@ -12,7 +12,7 @@ from tapchanger_serving.build import log
 from tapchanger_serving.build.failures import CREDENTIALS_FIELD, STORE_CREDENTIALS_FIELD, StepError
 from tapchanger_serving.build.limits import MOST_BYTES, MOST_FILES, MOST_SECONDS
 from tapchanger_serving.build.redaction import hide, is_secret
-from tapchanger_serving.build.sources.registry import DOCKER_CONFIG
+from tapchanger_serving.build.transport.registry import DOCKER_CONFIG
 from tapchanger_serving.contract.names import ENV_CREDENTIALS, ENV_STORE_CREDENTIALS, ENV_STORE_ENDPOINT
 
 VARIABLES: Final = frozenset(

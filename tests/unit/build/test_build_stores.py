@@ -16,14 +16,14 @@ from tapchanger_serving.build.failures import StepError, TransientStepError
 from tapchanger_serving.build.limits import Budget, Patience
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.redaction import redacted
-from tapchanger_serving.build.sources.http import RefusedError
-from tapchanger_serving.build.sources.registry import Login, Registry
 from tapchanger_serving.build.stores import push
 from tapchanger_serving.build.stores.base import KeepsAllError, digest_of
 from tapchanger_serving.build.stores.location import remote
 from tapchanger_serving.build.stores.push import Blob
 from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.build.stores.words import patience
+from tapchanger_serving.build.transport.http import RefusedError
+from tapchanger_serving.build.transport.registry import Login, Registry
 from tapchanger_serving.contract.names import ENV_STORE_CREDENTIALS, ENV_STORE_ENDPOINT
 from tapchanger_serving.repository.fetch import at_hand
 from tapchanger_serving.repository.verify import ArtifactError

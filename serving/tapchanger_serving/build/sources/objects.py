@@ -11,7 +11,7 @@ from typing import Any
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.build.limits import Budget, Patience
 from tapchanger_serving.build.sources.needed import fetch_needed, needed
-from tapchanger_serving.build.sources.transfer import LISTING_SECONDS, NAMES, Transfer, mark_of, name_of, size_of
+from tapchanger_serving.build.transport.transfer import LISTING_SECONDS, NAMES, Transfer, mark_of, name_of, size_of
 
 _LOCATION = re.compile(r"(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]{1,221}[A-Za-z0-9])(?:/(?P<path>.*))?")
 _LOGIN = {

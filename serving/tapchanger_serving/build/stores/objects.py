@@ -16,11 +16,11 @@ from typing import Any
 from tapchanger_serving.build.digest import file_sha256
 from tapchanger_serving.build.failures import STORE_FIELD, StepError
 from tapchanger_serving.build.scratch import scratch
-from tapchanger_serving.build.sources.transfer import LISTING_SECONDS, Transfer, size_of
 from tapchanger_serving.build.stores import uploads
 from tapchanger_serving.build.stores.base import Entry, Kind
 from tapchanger_serving.build.stores.remote import Remote
 from tapchanger_serving.build.stores.words import budget, denied, patience
+from tapchanger_serving.build.transport.transfer import LISTING_SECONDS, Transfer, size_of
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact, ArtifactFile
 from tapchanger_serving.contract.messages import BuildReport
 from tapchanger_serving.contract.stored import ARTIFACTS, REPORTS, artifact_path, report_path
@@ -36,7 +36,7 @@ class AbsentError(StepError):
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """The place, for messages. See :class:`tapchanger_serving.build.sources.transfer.Place`."""
+    """The place, for messages. See :class:`tapchanger_serving.build.transport.transfer.Place`."""
 
     uri: str
     scheme: str = "s3"

@@ -18,14 +18,14 @@ import httpx
 
 from tapchanger_serving.build.failures import STORE_FIELD, StepError
 from tapchanger_serving.build.scratch import scratch
-from tapchanger_serving.build.sources.http import RefusedError
-from tapchanger_serving.build.sources.layers import Layer, layers_of
-from tapchanger_serving.build.sources.registry import DOCKER_CONFIG, Registry, RegistryError, base_url, login_for
 from tapchanger_serving.build.stores import push
 from tapchanger_serving.build.stores.base import Entry, Kind, digest_of
 from tapchanger_serving.build.stores.push import Blob
 from tapchanger_serving.build.stores.remote import Remote
 from tapchanger_serving.build.stores.words import budget, denied, patience
+from tapchanger_serving.build.transport.http import RefusedError
+from tapchanger_serving.build.transport.layers import Layer, layers_of
+from tapchanger_serving.build.transport.registry import DOCKER_CONFIG, Registry, RegistryError, base_url, login_for
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact, ArtifactFile
 from tapchanger_serving.contract.messages import BuildReport
 from tapchanger_serving.contract.stored import artifact_path
@@ -35,7 +35,7 @@ ENGINE_TYPE = "application/vnd.tapchanger.engine.v1"
 REPORT_TYPE = "application/vnd.tapchanger.report.v1"
 USED_TYPE = "application/vnd.tapchanger.used.v1"
 _USED, _USED_AT, _USED_OF = ".used", "dev.tapchanger.used", "dev.tapchanger.of"
-_MARKED_SECONDS = 3600.0
+_MARKED_SECONDS = 60.0
 """A mark that is not older than this is as good as a new one."""
 _ARTIFACT = "sha256-"
 _LOGIN = "a login (type kubernetes.io/dockerconfigjson, or OCI_USERNAME and OCI_PASSWORD)"
@@ -126,7 +126,7 @@ class Repository(Remote):
         return f"{self.uri}@{artifact[0]}", f"{self.uri}:{name}@{report[0]}"
 
     def entries(self) -> Iterator[Entry]:
-        """See the protocol. What has no mark counts as used now, and is marked when it would be removed."""
+        """See the protocol. What has no mark is marked now: nothing is known of its age."""
         tags = set(push.tags(self.registry))
         things = {tag.removesuffix(_USED) for tag in tags}
         for tag in sorted(things, key=lambda tag: (tag.startswith(_ARTIFACT), tag)):

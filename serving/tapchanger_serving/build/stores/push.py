@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin
 
-from tapchanger_serving.build.sources.http import RefusedError
-from tapchanger_serving.build.sources.registry import MANIFESTS, Registry, RegistryError
 from tapchanger_serving.build.stores.base import KeepsAllError, digest_of
+from tapchanger_serving.build.transport.http import RefusedError
+from tapchanger_serving.build.transport.registry import MANIFESTS, Registry, RegistryError
 
 CHUNK = 16 << 20
 _OCTETS = {"Content-Type": "application/octet-stream"}

@@ -13,7 +13,7 @@ from typing import Any
 
 from tapchanger_serving.build import log
 from tapchanger_serving.build.failures import StepError, TransientStepError
-from tapchanger_serving.build.sources.transfer import LISTING_SECONDS, Transfer
+from tapchanger_serving.build.transport.transfer import LISTING_SECONDS, Transfer
 
 PART = 16 << 20
 """Bytes of a part. S3 takes up to 10,000 parts, more than a download may have."""

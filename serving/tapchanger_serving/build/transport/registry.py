@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tapchanger_serving.build.limits import Budget, Patience
-from tapchanger_serving.build.sources.http import TIMEOUT, RefusedError, download, passing, retry_after
+from tapchanger_serving.build.transport.http import TIMEOUT, RefusedError, download, passing, retry_after
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",

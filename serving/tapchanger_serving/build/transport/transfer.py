@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 from tapchanger_serving.build.failures import StepError, TransientStepError
 from tapchanger_serving.build.limits import Budget, Patience
-from tapchanger_serving.build.sources.http import passing
-from tapchanger_serving.build.sources.stores import Store, open_store, status_of
+from tapchanger_serving.build.transport.clients import Store, open_store, status_of
+from tapchanger_serving.build.transport.http import passing
 
 T = TypeVar("T")
 
