@@ -126,7 +126,8 @@ class Objects(Remote):
 
     def entries(self) -> Iterator[Entry]:
         """See the protocol; uploads that were begun and not ended are half-written things too."""
-        for room, kind in ((REPORTS, "report"), (ARTIFACTS, "artifact")):
+        rooms: dict[str, Kind] = {REPORTS: "report", ARTIFACTS: "artifact"}
+        for room, kind in rooms.items():
             groups: dict[str, dict[str, Any]] = {}
             for path, entry in self._listed(room).items():
                 name = PurePosixPath(path).relative_to(room).parts[0].partition(".")[0]
@@ -234,5 +235,5 @@ def _key_of(kind: Kind, name: str) -> tuple[str, str]:
 
 def _age(group: Mapping[str, Any]) -> float:
     """Seconds since one of the objects was last written, by the store's clock and this machine's."""
-    latest = max(entry["LastModified"] for entry in group.values())
+    latest: datetime = max(entry["LastModified"] for entry in group.values())
     return (datetime.now(UTC) - latest).total_seconds()

@@ -19,7 +19,7 @@ import httpx
 from tapchanger_serving.build.failures import STORE_FIELD, StepError
 from tapchanger_serving.build.scratch import scratch
 from tapchanger_serving.build.stores import push
-from tapchanger_serving.build.stores.base import Entry, Kind, digest_of
+from tapchanger_serving.build.stores.base import Entry, KeepsAllError, Kind, digest_of
 from tapchanger_serving.build.stores.push import Blob
 from tapchanger_serving.build.stores.remote import Remote
 from tapchanger_serving.build.stores.words import budget, denied, patience
@@ -159,7 +159,7 @@ class Repository(Remote):
         for blob in blobs:
             self._ensure(blob)
         body = push.manifest(kind, blobs)
-        push.push_manifest(self.registry, push.digest_of(body), body)
+        push.push_manifest(self.registry, digest_of(body), body)
         push.push_manifest(self.registry, tag, body)
 
     def _ensure(self, blob: Blob) -> None:
@@ -213,7 +213,7 @@ class Repository(Remote):
         if before and before[0] != after:
             try:
                 push.delete_manifest(self.registry, before[0])
-            except push.KeepsAllError:
+            except KeepsAllError:
                 # It has no tag any more, and what the registry does with such is its own affair.
                 return
 

@@ -74,7 +74,7 @@ def abort(transfer: Transfer, bucket: str, key: str, number: str) -> None:
 def _in_parts(transfer: Transfer, bucket: str, key: str, source: Path) -> None:
     number = _call(transfer, "create_multipart_upload", Bucket=bucket, Key=key)["UploadId"]
     try:
-        parts = []
+        parts: list[dict[str, Any]] = []
         with source.open("rb") as reader:
             while body := reader.read(PART):
                 index = len(parts) + 1
