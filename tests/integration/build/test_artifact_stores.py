@@ -19,6 +19,10 @@ import transformers
 from tapchanger_serving.build import collect, limits, stores
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.stores import push
+from tapchanger_serving.build.stores.objects import Objects
+from tapchanger_serving.build.stores.oci import Repository
+from tapchanger_serving.build.transport.registry import Registry
 from tapchanger_serving.contract.messages import BuildReport, Collection
 from tapchanger_serving.contract.names import EXIT_ARTIFACT_DAMAGED
 from tapchanger_serving.repository.__main__ import main as lay_out
@@ -237,6 +241,28 @@ def test_what_nobody_refers_to_is_collected_when_it_is_old(store: Store, capsys:
     assert store.finished("eb-8") == kept
     removed = [line for line in remote_stores.json_lines(capsys.readouterr().out) if line["msg"] == "removed"]
     assert {"report", "artifact"} <= {line["kind"] for line in removed}
+
+
+def test_a_build_that_begins_to_use_it_meanwhile_gets_it_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(6)
+    report = store.finished("eb-6")
+    assert report is not None
+    store.elsewhere.age(30)
+    delete, delete_object = push.delete_manifest, Objects._delete
+
+    def used_right_after(registry: Registry, digest: str) -> None:
+        delete(registry, digest)
+        Repository(store.elsewhere.uri, registry).use_artifact(report.artifact)
+
+    def object_used_right_after(objects: Objects, path: str) -> None:
+        delete_object(objects, path)
+        objects.use_artifact(report.artifact)
+
+    monkeypatch.setattr(push, "delete_manifest", used_right_after)
+    monkeypatch.setattr(Objects, "_delete", object_used_right_after)
+    store.collect(builds=("eb-6",))
+    assert report.artifact in store.visible()
+    assert store.finished("eb-6") == report
 
 
 def test_an_artifact_of_a_registry_is_what_oras_pulls(tmp_path: Path) -> None:
