@@ -142,6 +142,10 @@ RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
     /tools/installing uv pip install --quiet --no-deps --require-hashes --compile-bytecode -r /requirements/server.txt
 COPY --from=triton /layout /
 COPY serving/tapchanger_serving/__init__.py serving/tapchanger_serving/ending.py serving/tapchanger_serving/hardware.py /opt/tapchanger/tapchanger_serving/
+# The init container reads stores other than a volume with these parts of the builder.
+COPY serving/tapchanger_serving/build/__init__.py serving/tapchanger_serving/build/credentials.py serving/tapchanger_serving/build/digest.py serving/tapchanger_serving/build/failures.py serving/tapchanger_serving/build/limits.py serving/tapchanger_serving/build/log.py serving/tapchanger_serving/build/places.py serving/tapchanger_serving/build/redaction.py serving/tapchanger_serving/build/scratch.py /opt/tapchanger/tapchanger_serving/build/
+COPY serving/tapchanger_serving/build/stores /opt/tapchanger/tapchanger_serving/build/stores
+COPY serving/tapchanger_serving/build/transport /opt/tapchanger/tapchanger_serving/build/transport
 COPY serving/tapchanger_serving/contract /opt/tapchanger/tapchanger_serving/contract
 COPY serving/tapchanger_serving/engines /opt/tapchanger/tapchanger_serving/engines
 COPY serving/tapchanger_serving/repository /opt/tapchanger/tapchanger_serving/repository

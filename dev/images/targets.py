@@ -9,6 +9,13 @@ from pathlib import Path
 
 SERVING = "serving/tapchanger_serving"
 COMMON = ("Dockerfile", ".dockerignore", "dev/images/installing", "requirements/tools.txt")
+FETCHING = tuple(
+    f"{SERVING}/build/{name}"
+    for name in (
+        "__init__.py", "credentials.py", "digest.py", "failures.py", "limits.py", "log.py", "places.py", "redaction.py",
+        "scratch.py", "stores", "transport",
+    )
+)  # fmt: skip
 CONTRACT = (f"{SERVING}/__init__.py", f"{SERVING}/contract")
 
 
@@ -32,6 +39,7 @@ TARGETS = {
                 *CONTRACT,
                 "requirements/server.txt",
                 "requirements/triton.txt",
+                *FETCHING,
                 f"{SERVING}/engines",
                 f"{SERVING}/repository",
                 f"{SERVING}/backends",

@@ -14,7 +14,7 @@ from tapchanger_serving.contract.messages import BuildReport
 
 @dataclass(frozen=True)
 class Build:
-    """One build. `report_uri` says where the complete report lies.
+    """One build. `artifact_uri` and `report_uri` say where the engine and the complete report lie.
 
     `report` is None while there is none, or where it is of another release (`unreadable`).
     """
@@ -25,6 +25,7 @@ class Build:
     report: BuildReport | None = None
     unreadable: bool = False
     report_uri: str = ""
+    artifact_uri: str = ""
 
     def document(self) -> dict[str, Any]:
         """For `-o json`."""
@@ -34,6 +35,7 @@ class Build:
             "phase": self.phase,
             "message": self.message,
             "report": report,
+            "artifactUri": self.artifact_uri,
             "reportUri": self.report_uri,
         }
 
@@ -54,4 +56,5 @@ def read(body: Mapping[str, Any]) -> Build:
         report=report,
         unreadable=unreadable,
         report_uri=str(status.get("reportUri", "")),
+        artifact_uri=str(status.get("artifactUri", "")),
     )

@@ -128,7 +128,7 @@ def _build_job_state(tools: Tools, owner: Owner, spec: EngineBuildSpec) -> JobSt
     """Where the build's Job stands; it is started where there is none."""
     job = tools.kube.get(Ref("Job", owner.namespace, owner.name))
     if job is None:
-        job = tools.kube.apply(jobs.build_job(owner, spec, tools.settings.images))
+        job = tools.kube.apply(jobs.build_job(owner, spec, tools.settings.images, tools.settings.store))
     pods = tools.kube.items("Pod", owner.namespace, f"{names.LABEL_BUILD}={owner.name}")
     return pod_facts.job_state(job, pod_facts.of_job(pods, owner.name), reasons.BUILD_CRASHED)
 

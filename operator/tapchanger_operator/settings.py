@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tapchanger_operator.api.base import seconds
 
@@ -22,7 +25,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Store:
-    """The volume that holds artifacts, one claim in each namespace that uses tapchanger."""
+    """What holds artifacts: one claim in each namespace that uses tapchanger, or a store elsewhere."""
 
     storage_class: str = ""
     size: str = "20Gi"
@@ -31,6 +34,13 @@ class Store:
     keep_seconds: float = 7 * 86400.0
     dry_run: bool = False
     """What nobody refers to is removed, or with `dry_run` listed, once it was not used for `keep_seconds`."""
+    uri: str = ""
+    """`s3://bucket/prefix` or `oci://registry/repository`, below which each namespace has a part; empty: the volume."""
+    endpoint: str = ""
+    secret: str = ""
+    """Where an S3 store answers, and the Secret in each namespace that opens the store; the operator never reads it."""
+    peers: tuple[Mapping[str, Any], ...] = ()
+    """NetworkPolicy peers that the store is; none: every address."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ _REQUIRED = (
     "TAPCHANGER_OBSERVER_HOST",
 )
 
+_STORE_URI = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]+/[A-Za-z0-9._/-]+|oci://[A-Za-z0-9.-]+(:\d+)?/[a-z0-9._/-]+")
+
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from `environment`. Raises ValueError that names every variable which is missing."""
@@ -77,6 +89,10 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
             collects=environment.get("TAPCHANGER_STORE_COLLECT", "true") == "true",
             keep_seconds=seconds(environment.get("TAPCHANGER_STORE_KEEP", "7d")),
             dry_run=environment.get("TAPCHANGER_STORE_DRY_RUN", "false") == "true",
+            uri=_store_uri(environment.get("TAPCHANGER_STORE_URI", "")),
+            endpoint=environment.get("TAPCHANGER_STORE_ENDPOINT", ""),
+            secret=environment.get("TAPCHANGER_STORE_SECRET", ""),
+            peers=tuple(json.loads(environment.get("TAPCHANGER_STORE_PEERS", "[]"))),
         ),
         observer_host=environment["TAPCHANGER_OBSERVER_HOST"],
         cluster_domain=environment.get("TAPCHANGER_CLUSTER_DOMAIN", "cluster.local"),
@@ -84,3 +100,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         metrics_port=int(environment.get("TAPCHANGER_METRICS_PORT", "9090")),
         health_port=int(environment.get("TAPCHANGER_HEALTH_PORT", "8080")),
     )
+
+
+def _store_uri(text: str) -> str:
+    if text and (not _STORE_URI.fullmatch(text) or ".." in text):
+        raise ValueError(f"TAPCHANGER_STORE_URI is {text!r}; write s3://BUCKET/PREFIX or oci://REGISTRY/REPOSITORY")
+    return text.rstrip("/")

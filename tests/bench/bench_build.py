@@ -31,9 +31,10 @@ import torch
 import transformers
 
 from dev.common import stack as stacks
-from tapchanger_serving.build import store, timing
+from tapchanger_serving.build import timing
 from tapchanger_serving.build.exported import GRAPH
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.build.textset import Encoded, probe_sentences
 from tapchanger_serving.build.torch_model import TorchModel, load_torch
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact
@@ -95,7 +96,7 @@ def _built(subject: Subject) -> Iterator[tuple[Build, BuildReport, float]]:
 
 
 def _runners(build: Build, report: BuildReport, task: str) -> dict[str, timing.Runner]:
-    folder = store.artifact_folder(build.places, report.artifact)
+    folder = Volume(build.places).artifact_folder(report.artifact)
     artifact = Artifact.model_validate_json((folder / MANIFEST).read_text())
     eager = load_torch(build.places.checkpoint, task)
     graph = build.places.exported / GRAPH

@@ -373,6 +373,7 @@ def build(name: str = BUILDS[NEW]) -> Object:
             "phase": "Ready",
             "message": found["why"],
             "report": {**found, "digest": "sha256:" + "9" * 64},
+            "artifactUri": f"pvc://tapchanger-artifacts/artifacts/{str(found['artifact']).replace(':', '-')}",
             "reportUri": f"pvc://tapchanger-artifacts/reports/{name}.json",
         },
     }

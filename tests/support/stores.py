@@ -63,15 +63,19 @@ def gcs_store(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def oci_registry(folder: Path, password_file: Path | None = None) -> Iterator[Server]:
-    """An OCI registry without repositories; `password_file` is what htpasswd writes, for one that asks for a login."""
+def oci_registry(folder: Path, password_file: Path | None = None, *, deletes: bool = False) -> Iterator[Server]:
+    """An OCI registry without repositories; `password_file` is what htpasswd writes, for one that asks for a login.
+
+    `deletes`: it lets manifests be removed.
+    """
     (port,) = free_ports(1)
     folder.mkdir()
     auth = f"auth: {{htpasswd: {{realm: test, path: {password_file}}}}}\n" if password_file else ""
     config = folder / "config.yml"
+    delete = f"delete: {{enabled: {str(deletes).lower()}}}"
     config.write_text(
         f"version: 0.1\nlog: {{level: warn}}\n{auth}"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, {delete}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
     )
     # The one that the development cluster installs will do as well.
     program = shutil.which("docker-registry") or _program("registry")

@@ -38,6 +38,19 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ include "tapchanger.name" (dict "component" "observer") }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}
 
+{{/* The URI of a store elsewhere, or an error that says what to write; empty for volumes. */}}
+{{- define "tapchanger.storeUri" -}}
+{{- $schemes := dict "S3" "s3://" "OCI" "oci://" -}}
+{{- $scheme := get $schemes .Values.store.type -}}
+{{- if and $scheme (not (hasPrefix $scheme .Values.store.uri)) -}}
+{{- fail (printf "store.type is %s and store.uri is %q: give an address that begins with %s, such as --set store.uri=%s" .Values.store.type .Values.store.uri $scheme (ternary "s3://BUCKET/PREFIX" "oci://REGISTRY/REPOSITORY" (eq .Values.store.type "S3"))) -}}
+{{- end -}}
+{{- if and (not $scheme) .Values.store.uri -}}
+{{- fail "store.uri is set and store.type is Volume: set store.type=S3 or store.type=OCI, or leave store.uri empty" -}}
+{{- end -}}
+{{- .Values.store.uri -}}
+{{- end }}
+
 {{/* Pod spec fields that both workloads take from their values. */}}
 {{- define "tapchanger.scheduling" -}}
 {{- with .nodeSelector }}

@@ -20,6 +20,7 @@ from tapchanger_serving.contract.messages import BuildReport, Candidate, GateRes
 
 _BUSY = 0.05
 """From this share of waiting on a measurement is said to be disturbed."""
+_REGISTRY = "oci://"
 
 
 def view(subject: Subject, build: Build | None, program: str) -> RenderableType:
@@ -106,12 +107,19 @@ def report(found: BuildReport) -> Iterator[RenderableType]:
 
 
 def _place(build: Build) -> Iterator[RenderableType]:
-    """Where the complete report lies."""
-    if build.report_uri:
+    """Where the engine and the complete report lie."""
+    if not build.report_uri:
+        return
+    yield Text("")
+    if build.artifact_uri:
+        yield Text(f"Engine: {build.artifact_uri}")
+    digest = f", {build.report.digest}" if build.report and build.report.digest else ""
+    yield Text(f"Complete report: {build.report_uri}{digest}")
+    if build.report_uri.startswith(_REGISTRY):
+        pulled = build.report_uri.removeprefix(_REGISTRY)
+        yield Text(f"with a page and a model card: oras pull {pulled}", style=QUIET)
+    else:
         stem = build.report_uri.removesuffix(".json")
-        digest = f", {build.report.digest}" if build.report and build.report.digest else ""
-        yield Text("")
-        yield Text(f"Complete report: {build.report_uri}{digest}")
         yield Text(f"as a page: {stem}.html; as a model card: {stem}.md", style=QUIET)
 
 

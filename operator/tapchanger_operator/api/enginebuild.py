@@ -72,6 +72,7 @@ class EngineBuildStatus(StatusModel):
         default=[], json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     )
     report: BuildReport | None = Field(default=None, description="The report, cut to what a status can hold.")
+    artifact_uri: str = Field(default="", description="Where the engine lies that report.artifact names.")
     report_uri: str = Field(
         default="",
         description="Where the complete report lies, with digest report.digest; beside it a page (.html) and a model card (.md).",

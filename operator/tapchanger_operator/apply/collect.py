@@ -12,7 +12,7 @@ from tapchanger_operator.errors import UserError
 from tapchanger_operator.kube import Kube, Object
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.plan.jobs import collect_job
-from tapchanger_operator.settings import Settings
+from tapchanger_operator.settings import Settings, Store
 from tapchanger_serving.contract.messages import Collection
 
 log = logging.getLogger(__name__)
@@ -40,14 +40,19 @@ def collect_store(kube: Kube, collections: Collections, owner: Owner, settings: 
     day = int(now // PERIOD_SECONDS)
     if not settings.store.collects or not collections.due(owner.namespace, day):
         return
-    claim = kube.get(Ref("PersistentVolumeClaim", owner.namespace, names.STORE_CLAIM))
-    if claim is None or now - unix(claim["metadata"]["creationTimestamp"]) < settings.store.keep_seconds:
+    if not settings.store.uri and _is_young(kube, owner.namespace, settings.store, now):
         return
     order = _order(kube, owner.namespace, settings)
     try:
-        kube.create(collect_job(owner, day, order, settings.images))
+        kube.create(collect_job(owner, day, order, settings.images, settings.store))
     except UserError as problem:
         log.warning("the store's collection was refused: %s", problem.message, extra={"namespace": owner.namespace})
+
+
+def _is_young(kube: Kube, namespace: str, store: Store, now: float) -> bool:
+    """Whether there is no claim, or one that can't hold anything old enough."""
+    claim = kube.get(Ref("PersistentVolumeClaim", namespace, names.STORE_CLAIM))
+    return claim is None or now - unix(claim["metadata"]["creationTimestamp"]) < store.keep_seconds
 
 
 def _order(kube: Kube, namespace: str, settings: Settings) -> Collection:

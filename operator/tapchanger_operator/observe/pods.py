@@ -61,7 +61,8 @@ def trouble(pods: Iterable[Pod], *, restarts: bool = True) -> Trouble | None:
                 node = pod.get("spec", {}).get("nodeName", "")
                 return Trouble(reasons.ENGINE_INCOMPATIBLE, f"node {node}: {_said_in_json(failed)}; {OTHER_NODES}")
             if failed:
-                code, said = failed.get("exitCode"), _first_line(failed.get("message", "")) or failed.get("reason", "")
+                code = failed.get("exitCode")
+                said = _said_in_json(failed) if failed.get("message") else failed.get("reason", "")
                 return Trouble(_CRASHING, f"container {container['name']} ends with exit code {code}: {said}")
             waiting = container.get("state", {}).get("waiting", {})
             if waiting.get("reason") in _WAITING_TROUBLE:

@@ -9,6 +9,7 @@ from tapchanger_operator.api.credentials import Credentials
 from tapchanger_operator.api.enginebuild import EngineBuildSpec
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.names import Owner
+from tapchanger_operator.plan import store as stores
 from tapchanger_operator.plan.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -22,13 +23,15 @@ from tapchanger_operator.plan.common import (
 )
 from tapchanger_operator.resolve.identity import claims, inspection_key, placement
 from tapchanger_operator.resolve.needs import preferences, requirements
-from tapchanger_operator.settings import Images
+from tapchanger_operator.settings import Images, Store
 from tapchanger_serving.contract import names as contract
 from tapchanger_serving.contract.messages import BuildRequest, Collection, Inspection
 
 BUILD_STEPS = ("fetch", "export", "measure")
 _FETCHING = ("inspect", "fetch")
 """The steps that reach out; the others run code on what was fetched and get no credentials."""
+_STORING = ("fetch", "measure", "collect")
+"""The steps that read or write the store of finished builds."""
 _COMMAND = ["python3", "-m", "tapchanger_serving.build"]
 _DEADLINE_SECONDS = {
     names.COMPONENT_INSPECT: 1800,
@@ -45,18 +48,29 @@ _KEPT_SECONDS = {
 """A finished inspection goes after this time; one that failed is then made again. A collection's log says what was removed."""
 
 
-def inspect_job(owner: Owner, spec: TransformerDeploymentSpec, images: Images) -> Manifest:
+def inspect_job(
+    owner: Owner, spec: TransformerDeploymentSpec, images: Images, store: Store = stores.VOLUME
+) -> Manifest:
     """The Job that reads the checkpoint's metadata and the node's hardware."""
     key = inspection_key(spec)
-    return _inspecting(owner, spec, images, names.inspection(owner.name, key))
+    return _inspecting(owner, spec, images, store, names.inspection(owner.name, key))
 
 
-def poll_job(owner: Owner, spec: TransformerDeploymentSpec, known: Inspection, name: str, images: Images) -> Manifest:
+def poll_job(
+    owner: Owner,
+    spec: TransformerDeploymentSpec,
+    known: Inspection,
+    name: str,
+    images: Images,
+    store: Store = stores.VOLUME,
+) -> Manifest:
     """The Job that asks whether there is other content at the address than `known`."""
-    return _inspecting(owner, spec, images, name, "--known", known.dumps())
+    return _inspecting(owner, spec, images, store, name, "--known", known.dumps())
 
 
-def probe_job(owner: Owner, spec: TransformerDeploymentSpec, name: str, images: Images) -> Manifest:
+def probe_job(
+    owner: Owner, spec: TransformerDeploymentSpec, name: str, images: Images, store: Store = stores.VOLUME
+) -> Manifest:
     """The Job that says what hardware the nodes have."""
     container = _container("probe", images)
     container["args"] = ["probe"]
@@ -68,10 +82,13 @@ def probe_job(owner: Owner, spec: TransformerDeploymentSpec, name: str, images: 
         claim_names=(),
         credentials=None,
         where=placement(spec.serving.template),
+        store=store,
     )
 
 
-def _inspecting(owner: Owner, spec: TransformerDeploymentSpec, images: Images, name: str, *arguments: str) -> Manifest:
+def _inspecting(
+    owner: Owner, spec: TransformerDeploymentSpec, images: Images, store: Store, name: str, *arguments: str
+) -> Manifest:
     container = _container("inspect", images)
     container["args"] = ["inspect", "--uri", spec.model.uri, "--task", spec.model.task, *arguments]
     return _job(
@@ -82,10 +99,11 @@ def _inspecting(owner: Owner, spec: TransformerDeploymentSpec, images: Images, n
         claim_names=claims(spec),
         credentials=spec.model.credentials,
         where=placement(spec.serving.template),
+        store=store,
     )
 
 
-def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
+def build_job(owner: Owner, spec: EngineBuildSpec, images: Images, store: Store = stores.VOLUME) -> Manifest:
     """The Job that builds an engine: fetch and export as init containers, then measure, so that each shows as a step."""
     request = BuildRequest(
         name=owner.name,
@@ -115,10 +133,11 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         claim_names=claims(spec),
         credentials=spec.model.credentials,
         where={**spec.placement, "affinity": _like_inspected(spec)},
+        store=store,
     )
 
 
-def collect_job(owner: Owner, number: int, order: Collection, images: Images) -> Manifest:
+def collect_job(owner: Owner, number: int, order: Collection, images: Images, store: Store = stores.VOLUME) -> Manifest:
     """The Job that removes from the namespace's store what `order` does not keep; `number` tells one day's from the next."""
     container = _container("collect", images)
     container["args"] = ["collect"]
@@ -131,6 +150,7 @@ def collect_job(owner: Owner, number: int, order: Collection, images: Images) ->
         claim_names=(),
         credentials=None,
         where={},
+        store=store,
     )
     # It serves the whole namespace: with the deployment's label it would be taken for one of the deployment's parts.
     own_labels = {names.LABEL_MANAGED_BY: names.MANAGER, names.LABEL_COMPONENT: names.COMPONENT_COLLECT}
@@ -159,14 +179,6 @@ def _container(name: str, images: Images) -> Manifest:
     }
 
 
-def _secret(credentials: Credentials) -> Manifest:
-    """A missing Secret gives an empty folder, of which the step says what to do, where a pod would wait without a word."""
-    return {
-        "name": "credentials",
-        "secret": {"secretName": credentials.secret_name, "defaultMode": 0o440, "optional": True},
-    }
-
-
 def _job(
     owner: Owner,
     *,
@@ -176,12 +188,13 @@ def _job(
     claim_names: Sequence[str],
     credentials: Credentials | None,
     where: Manifest,
+    store: Store,
 ) -> Manifest:
     own_labels = labels(owner, component)
     # A claim's name may have dots, a volume's may not.
     sources = {f"claim-{index}": claim for index, claim in enumerate(claim_names)}
     mounts = [
-        mount("store", contract.STORE_DIR),
+        *([] if store.uri else [mount("store", contract.STORE_DIR)]),
         mount("work", contract.WORK_DIR),
         mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
         mount("shm", "/dev/shm"),  # noqa: S108 - a volume of the pod's own
@@ -193,10 +206,13 @@ def _job(
         if credentials and container["name"] in _FETCHING:
             container["volumeMounts"] = [*mounts, mount("credentials", contract.CREDENTIALS_DIR, read_only=True)]
             container["env"].append({"name": contract.ENV_CREDENTIALS, "value": credentials.secret_name})
+        if container["name"] in _STORING:
+            container["volumeMounts"] = [*container["volumeMounts"], *stores.secret_mounts(store)]
+            container["env"] += stores.environment(store, owner.namespace)
         if "resources" in where:
             container["resources"] = where["resources"]
     volumes = [
-        {"name": "store", "persistentVolumeClaim": {"claimName": names.STORE_CLAIM}},
+        *([] if store.uri else [{"name": "store", "persistentVolumeClaim": {"claimName": names.STORE_CLAIM}}]),
         empty_dir("work"),
         empty_dir("tmp"),
         empty_dir("shm", memory=True, size="1Gi"),
@@ -204,7 +220,8 @@ def _job(
             {"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
             for volume, claim in sources.items()
         ],
-        *([_secret(credentials)] if credentials else []),
+        *([stores.secret_volume("credentials", credentials.secret_name)] if credentials else []),
+        *stores.secret_volumes(store),
         *where.get("volumes", []),
     ]
     passed_on = {key: value for key, value in where.items() if key not in ("volumes", "volumeMounts", "resources")}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from tapchanger_operator import names
 from tapchanger_operator.names import Owner
+from tapchanger_operator.plan import store as stores
 from tapchanger_operator.plan.common import Manifest, labels, metadata
+from tapchanger_operator.settings import Store
 from tapchanger_serving.contract import names as contract
 
 _DNS_PORT = 53
 
 
-def server_policy(owner: Owner, *, gateway: bool = False) -> Manifest:
+def server_policy(owner: Owner, *, gateway: bool = False, store: Store = stores.VOLUME) -> Manifest:
     """Triton pods: requests from this deployment's routers, metrics to whoever scrapes, traces out to the observer.
 
     `gateway`: requests from everyone, as the routers take them, since where a gateway's pods run is its own business.
+    `store`: where it is elsewhere, the init container fetches from there.
     """
     selector = labels(owner, names.COMPONENT_SERVER)
     requests: Manifest = {"ports": [_tcp(contract.HTTP_PORT), _tcp(contract.GRPC_PORT)]}
@@ -33,6 +36,7 @@ def server_policy(owner: Owner, *, gateway: bool = False) -> Manifest:
             "egress": [
                 {"ports": [_tcp(contract.OTLP_HTTP_PORT)]},
                 {"ports": [{"protocol": "UDP", "port": _DNS_PORT}, _tcp(_DNS_PORT)]},
+                *_to_store(store),
             ],
         },
     }
@@ -52,6 +56,13 @@ def router_policy(owner: Owner) -> Manifest:
             "ingress": [{"ports": [_tcp(port) for port in ports]}],
         },
     }
+
+
+def _to_store(store: Store) -> list[Manifest]:
+    if not store.uri:
+        return []
+    rule: Manifest = {"ports": [_tcp(port) for port in stores.ports(store)]}
+    return [{**rule, "to": [dict(peer) for peer in store.peers]} if store.peers else rule]
 
 
 def _tcp(port: int) -> Manifest:

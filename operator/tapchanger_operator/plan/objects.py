@@ -48,12 +48,12 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
     files = envoy.files(owner, split, settings) if way.routers else {}
     stable = None if way.through_routers else (state.stable.revision if state.stable else _NOBODY)
     owned: list[Manifest] = [
-        network.server_policy(owner, gateway=way.marked),
+        network.server_policy(owner, gateway=way.marked, store=settings.store),
         *(_routers(snapshot, files, settings) if way.routers else []),
         router.service(owner, stable, marked=way.marked),
     ]
     if resolution.model is None and not snapshot.missing_claims:
-        owned.append(jobs.inspect_job(owner, spec, settings.images))
+        owned.append(jobs.inspect_job(owner, spec, settings.images, settings.store))
     owned += _poll(snapshot, resolution, settings)
     owned += _probe(snapshot, resolution, settings)
     owned += _variant_inspections(snapshot, resolution, settings, {Ref.of(manifest) for manifest in owned})
@@ -72,7 +72,7 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
             revisions |= frozenset(snapshot.servers)
         owned += [gateway.backend(owner, revision) for revision in sorted(revisions)]
         owned += routes
-    shared = [store.claim(owner, settings.store)]
+    shared = [] if settings.store.uri else [store.claim(owner, settings.store)]
     builds = dict(part.build for part in (resolution, *resolution.variants.values()) if part.build)
     shared += [engine_build(owner, name, build) for name, build in builds.items()]
     return Plan(tuple(owned), tuple(shared), router.config_hash(files), revisions)
@@ -116,7 +116,8 @@ def _poll(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> lis
     name = polling.job_name(snapshot.owner.name, model) if model else None
     if model is None or name is None or not polling.due(snapshot, model):
         return []
-    return [jobs.poll_job(snapshot.owner, snapshot.spec, model.inspection, name, settings.images)]
+    known, images = model.inspection, settings.images
+    return [jobs.poll_job(snapshot.owner, snapshot.spec, known, name, images, settings.store)]
 
 
 def _probe(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> list[Manifest]:
@@ -124,7 +125,7 @@ def _probe(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> li
     name = reprobe.job_name(snapshot.owner.name, resolution.hardware)
     if name is None or not reprobe.due(snapshot, resolution.hardware):
         return []
-    return [jobs.probe_job(snapshot.owner, snapshot.spec, name, settings.images)]
+    return [jobs.probe_job(snapshot.owner, snapshot.spec, name, settings.images, settings.store)]
 
 
 def _variant_inspections(
@@ -135,7 +136,9 @@ def _variant_inspections(
     for variant in snapshot.spec.variants:
         part, seen = resolution.variants.get(variant.name), snapshot.variants.get(variant.name)
         if part and part.model is None and not (seen and seen.missing_claims):
-            job = jobs.inspect_job(snapshot.owner, variant_spec(snapshot.spec, variant), settings.images)
+            job = jobs.inspect_job(
+                snapshot.owner, variant_spec(snapshot.spec, variant), settings.images, settings.store
+            )
             found[Ref.of(job)] = job
     return [job for ref, job in found.items() if ref not in known]
 

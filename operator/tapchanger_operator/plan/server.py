@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tapchanger_operator import names
 from tapchanger_operator.names import Owner
+from tapchanger_operator.plan import store as stores
 from tapchanger_operator.plan.common import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -17,7 +18,7 @@ from tapchanger_operator.plan.common import (
 )
 from tapchanger_operator.resolve.identity import RevisionContent
 from tapchanger_operator.resolve.needs import requirements
-from tapchanger_operator.settings import Settings
+from tapchanger_operator.settings import Settings, Store
 from tapchanger_serving.contract import names as contract
 from tapchanger_serving.contract.messages import Hardware
 
@@ -88,7 +89,7 @@ def deployment(owner: Owner, content: RevisionContent, replicas: int, settings: 
         "initContainers": [_repository_container(owner, content, settings)],
         "containers": [_triton_container(owner, content, settings)],
         "volumes": [
-            {"name": "store", "persistentVolumeClaim": {"claimName": names.STORE_CLAIM, "readOnly": True}},
+            *_store_volumes(settings.store),
             empty_dir("repository"),
             empty_dir("tmp"),
             empty_dir("shm", memory=True, size="256Mi"),
@@ -118,7 +119,8 @@ def deployment(owner: Owner, content: RevisionContent, replicas: int, settings: 
 
 
 def _repository_container(owner: Owner, content: RevisionContent, settings: Settings) -> Manifest:
-    """Checks the artifact's digest and the node's hardware, and lays out the model repository."""
+    """Brings the artifact here if it lies elsewhere, checks its digest and the node's hardware, and lays out the repository."""
+    store = settings.store
     return {
         **_devices(content),
         "name": "repository",
@@ -126,21 +128,28 @@ def _repository_container(owner: Owner, content: RevisionContent, settings: Sett
         "imagePullPolicy": settings.images.pull_policy,
         "command": ["python3", "-m", "tapchanger_serving.repository"],
         "args": [
-            "--store", contract.STORE_DIR,
+            "--store", stores.location(store, owner.namespace) or contract.STORE_DIR,
             "--digest", content.artifact,
             "--name", owner.name,
             "--output", contract.REPOSITORY_DIR,
             "--max-batch", str(content.max_batch_size),
             "--queue-delay-us", str(content.queue_delay_us),
         ],
+        **({"env": stores.environment(store, owner.namespace)} if store.uri else {}),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            mount("store", contract.STORE_DIR, read_only=True),
+            *(stores.secret_mounts(store) if store.uri else [mount("store", contract.STORE_DIR, read_only=True)]),
             mount("repository", contract.REPOSITORY_DIR),
             mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
         ],
     }  # fmt: skip
+
+
+def _store_volumes(store: Store) -> list[Manifest]:
+    if store.uri:
+        return stores.secret_volumes(store)
+    return [{"name": "store", "persistentVolumeClaim": {"claimName": names.STORE_CLAIM, "readOnly": True}}]
 
 
 def _devices(content: RevisionContent) -> Manifest:

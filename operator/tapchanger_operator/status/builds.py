@@ -14,7 +14,7 @@ from tapchanger_operator.resolve.resolution import sentence
 from tapchanger_operator.snapshot import Damage, JobState
 from tapchanger_operator.status.conditions import condition, merged
 from tapchanger_serving.contract.messages import BuildReport, StepFailure
-from tapchanger_serving.contract.stored import report_path
+from tapchanger_serving.contract.stored import artifact_path, report_path
 
 _PHASES: Final[dict[str, Phase]] = {"fetch": "Fetching", "export": "Exporting", "measure": "Measuring"}
 _WORDS: Final[dict[Phase, str]] = {
@@ -104,8 +104,9 @@ def _succeeded(name: str, before: EngineBuildStatus, job: JobState, generation: 
         speedup=f"{report.speedup:.2f}x",
         message=report.why,
         conditions=merged(before.conditions, parts, generation, now),
-        report=report,
-        report_uri=f"pvc://{names.STORE_CLAIM}/{report_path(name)}",
+        report=report.model_copy(update={"artifact_uri": None, "report_uri": None}),
+        artifact_uri=report.artifact_uri or f"pvc://{names.STORE_CLAIM}/{artifact_path(report.artifact)}",
+        report_uri=report.report_uri or f"pvc://{names.STORE_CLAIM}/{report_path(name)}",
     )
 
 

@@ -11,7 +11,7 @@ from tapchanger_serving.build import log
 from tapchanger_serving.build.checkpoint import Checkpoint
 from tapchanger_serving.build.digest import copy_tree, hash_tree
 from tapchanger_serving.build.places import Places
-from tapchanger_serving.build.store import INCOMING
+from tapchanger_serving.build.stores.volume import INCOMING
 
 
 def keep(places: Places, checkpoint: Checkpoint, digest: str) -> None:

@@ -1,17 +1,19 @@
-"""The keys of the mounted Secret, given to the clients of the stores in the environment variables that they read."""
+"""The keys of the mounted Secrets, given to the clients of the stores in the environment variables that they read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from tapchanger_serving.build import log
-from tapchanger_serving.build.failures import CREDENTIALS_FIELD, StepError
+from tapchanger_serving.build.failures import CREDENTIALS_FIELD, STORE_CREDENTIALS_FIELD, StepError
 from tapchanger_serving.build.limits import MOST_BYTES, MOST_FILES, MOST_SECONDS
-from tapchanger_serving.build.sources.registry import DOCKER_CONFIG
-from tapchanger_serving.contract.names import ENV_CREDENTIALS
+from tapchanger_serving.build.redaction import hide, is_secret
+from tapchanger_serving.build.transport.registry import DOCKER_CONFIG
+from tapchanger_serving.contract.names import ENV_CREDENTIALS, ENV_STORE_CREDENTIALS, ENV_STORE_ENDPOINT
 
 VARIABLES: Final = frozenset(
     {
@@ -44,30 +46,53 @@ _EXAMPLE = (
 
 
 def adopt(folder: Path, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Takes over the Secret mounted at `folder`, if the step was given one.
+    """Takes over the Secret of the model that is mounted at `folder`, if the step was given one.
 
     Raises `CredentialsInvalid` where it is missing or has no key that any store knows. Values are never told.
     """
-    name = environ.get(ENV_CREDENTIALS)
+    environ.update(_read(folder, environ.get(ENV_CREDENTIALS), CREDENTIALS_FIELD))
+
+
+@contextmanager
+def lent(folder: Path, environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
+    """Takes over the Secret of the artifact store for as long as this is open, so that the model's stays apart from it.
+
+    The store's endpoint, where the step was given one, takes the place of what the Secret says. Raises as :func:`adopt` does.
+    """
+    given = _read(folder, environ.get(ENV_STORE_CREDENTIALS), STORE_CREDENTIALS_FIELD)
+    endpoint = environ.get(ENV_STORE_ENDPOINT)
+    if endpoint:
+        given["AWS_ENDPOINT_URL"] = endpoint
+    hide(value for name, value in given.items() if is_secret(name))
+    before = {name: environ.get(name) for name in given}
+    environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                environ.pop(name, None)
+            else:
+                environ[name] = value
+
+
+def _read(folder: Path, name: str | None, field: str) -> dict[str, str]:
+    """Variables by name, from the Secret `name` at `folder`; none where there is no name."""
     if not name:
-        return
+        return {}
     # The kubelet's own entries begin with two dots.
     keys = sorted(path.name for path in folder.glob("*") if not path.name.startswith("..")) if folder.is_dir() else []
     if not keys:
-        raise _invalid(name, f"the Secret {name} does not exist or is empty")
+        raise _invalid(name, field, f"the Secret {name} does not exist or is empty")
     unknown = [key for key in keys if key not in VARIABLES and key not in FILES]
     if len(unknown) == len(keys):
-        raise _invalid(
-            name, f"the Secret {name} has {', '.join(unknown[:10])}, and none of these is a key that a store knows"
-        )
+        said = f"the Secret {name} has {', '.join(unknown[:10])}, and none of these is a key that a store knows"
+        raise _invalid(name, field, said)
     if unknown:
         log.warning("keys of the Secret that no store knows", secret=name, keys=unknown)
-    for key in keys:
-        if key in VARIABLES:
-            environ[key] = (folder / key).read_text(encoding="utf-8").strip()
-        for variable in FILES.get(key, ()):
-            environ[variable] = str(folder / key)
+    files = {variable: str(folder / key) for key in keys for variable in FILES.get(key, ())}
+    return files | {key: (folder / key).read_text(encoding="utf-8").strip() for key in keys if key in VARIABLES}
 
 
-def _invalid(name: str, message: str) -> StepError:
-    return StepError("CredentialsInvalid", message, field=CREDENTIALS_FIELD, remedy=_EXAMPLE.format(name=name))
+def _invalid(name: str, field: str, message: str) -> StepError:
+    return StepError("CredentialsInvalid", message, field=field, remedy=_EXAMPLE.format(name=name))

@@ -9,6 +9,8 @@ TASK_FIELD = "spec.model.task"
 ENGINE_FIELD = "spec.engine"
 GATES_FIELD = "spec.engine.gates"
 CREDENTIALS_FIELD = "spec.model.credentials.secretName"
+STORE_FIELD = "Helm value store.uri"
+STORE_CREDENTIALS_FIELD = "Helm value store.credentials.secretName"
 DATASET_FIELD = "spec.engine.gates.evaluation.dataset"
 CALIBRATION_FIELD = "spec.engine.calibrationData"
 

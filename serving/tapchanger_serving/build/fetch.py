@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from tapchanger_serving.build import cache, collect, credentials, durations, log, store
+from tapchanger_serving.build import cache, collect, credentials, durations, log, stores
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.dataset import require_size, suffix_of
 from tapchanger_serving.build.digest import copy_hashed, copy_tree
 from tapchanger_serving.build.failures import CALIBRATION_FIELD, DATASET_FIELD, MODEL_FIELD, StepError
-from tapchanger_serving.build.inspection import require_pin, scratch
+from tapchanger_serving.build.inspection import require_pin
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.scratch import scratch
 from tapchanger_serving.build.sources import source_of
 from tapchanger_serving.contract.messages import BuildRequest
 
@@ -22,7 +23,9 @@ def fetch(request: BuildRequest, places: Places) -> None:
     """
     places.work.mkdir(parents=True, exist_ok=True)
     places.unchanged.unlink(missing_ok=True)
-    if store.finished(places, request.name) is not None:
+    with stores.opened(places) as store:
+        found = store.finished(request.name)
+    if found is not None:
         places.unchanged.touch()
         log.info("build is in the store already; nothing to do", build=request.name)
         return
@@ -32,8 +35,8 @@ def fetch(request: BuildRequest, places: Places) -> None:
     log.info("fetching checkpoint", uri=request.uri)
     source = source_of(request.uri, claims=places.claims)
     with scratch() as folder:
-        found = cache.kept(places, request.digest) if source.remote else None
-        checkpoint = read_checkpoint(found or source.folder(folder), request.task)
+        kept = cache.kept(places, request.digest) if source.remote else None
+        checkpoint = read_checkpoint(kept or source.folder(folder), request.task)
         digest = copy_tree(checkpoint.folder, checkpoint.files, places.checkpoint)
     require_pin(request.uri, source.tree_pin, digest)
     if digest != request.digest:

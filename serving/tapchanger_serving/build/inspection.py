@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
 from tapchanger_serving.build import cache, credentials, log
@@ -15,6 +10,7 @@ from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.failures import MODEL_FIELD, StepError
 from tapchanger_serving.build.finite import require_finite
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.scratch import scratch
 from tapchanger_serving.build.sources import source_of
 from tapchanger_serving.build.vocabulary import TOKENIZER, try_tokenizer
 from tapchanger_serving.contract.messages import Inspection, Task
@@ -67,16 +63,6 @@ def _try_tokenizer(checkpoint: Checkpoint) -> None:
     """Older vocabulary files become a tokenizer in step `export`, which tries it then."""
     if TOKENIZER in checkpoint.files:
         try_tokenizer(checkpoint.folder / TOKENIZER, checkpoint.embedding_rows, checkpoint.max_tokens)
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder for downloads that goes away afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="tapchanger-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _described(checkpoint: Checkpoint, digest: str, task: str, version: str | None) -> Inspection:

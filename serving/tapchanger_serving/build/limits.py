@@ -37,10 +37,13 @@ class Budget:
     """What the download of one address may still take. Times are in seconds of the monotonic clock.
 
     Its errors name `uri` and `field`; `reached` and `in_time` raise `DownloadTooLarge` and `DownloadTooSlow`.
+    `advice` is what to do about them beside setting another limit `where`.
     """
 
     uri: str
     field: str
+    where: str = "the Secret of model.credentials"
+    advice: str = "give the checkpoint an address of its own, or "
     bytes: int = dataclasses.field(default_factory=lambda: most(MOST_BYTES))
     files: int = dataclasses.field(default_factory=lambda: most(MOST_FILES))
     seconds: int = dataclasses.field(default_factory=lambda: most(MOST_SECONDS))
@@ -70,17 +73,19 @@ class Budget:
         return left
 
     def _over(self, reason: str, what: str, setting: str) -> StepError:
-        remedy = f"give the checkpoint an address of its own, or set {setting} in the Secret of model.credentials"
+        remedy = f"{self.advice}set {setting} in {self.where}"
         return StepError(reason, f"{self.uri} {what}", field=self.field, remedy=remedy)
 
 
 @dataclasses.dataclass
 class Patience:
-    """Waits longer after each failure in a row, and gives up after the sixth. `sleep` takes seconds."""
+    """Waits longer after each failure in a row, and gives up after the sixth with `reason`. `sleep` takes seconds."""
 
     budget: Budget
     sleep: Callable[[float], None] = time.sleep
     failures: int = 0
+    reason: str = "DownloadFailed"
+    words: str = "download broke off; going on"
 
     def progress(self) -> None:
         """Something arrived, so that the next failure is a first one again."""
@@ -89,17 +94,17 @@ class Patience:
     def failed(self, why: str, wanted: float = 0.0) -> None:
         """Waits for the next attempt, `wanted` seconds where the server asks for more.
 
-        Raises `DownloadFailed`, for the Job to try again, when it is enough.
+        Raises `reason`, for the Job to try again, when it is enough.
         """
         self.failures += 1
         left, said = self.budget.in_time(), redacted(why)
         if self.failures >= _FAILURES:
             raise TransientStepError(
-                "DownloadFailed",
+                self.reason,
                 f"{self.budget.uri}: {said} ({self.failures} times in a row)",
                 field=self.budget.field,
                 remedy="check that the address answers from inside the cluster; it is tried again",
             )
         pause = max(_FIRST_PAUSE * 2 ** (self.failures - 1) * random.uniform(0.8, 1.2), wanted)  # noqa: S311
-        log.warning("download broke off; going on", uri=self.budget.uri, error=said, attempt=self.failures)
+        log.warning(self.words, uri=self.budget.uri, error=said, attempt=self.failures)
         self.sleep(min(pause, _LONGEST_PAUSE, left))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapchanger_serving.build import cache, durations, log, store
+from tapchanger_serving.build import cache, durations, log, stores
 from tapchanger_serving.build.failures import WrongNodeError
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.report import report_text
@@ -17,7 +17,8 @@ def measure(request: BuildRequest, places: Places) -> str:
     Raises `EngineIncompatible` and `GateFailed` for the user to act on, :class:`WrongNodeError` on other hardware.
     """
     if places.unchanged.exists():
-        stored = store.finished(places, request.name)
+        with stores.opened(places) as store:
+            stored = store.finished(request.name)
         if stored is not None:
             log.info(
                 "build is in the store already; repeating its report", build=request.name, artifact=stored.artifact
@@ -39,8 +40,9 @@ def measure(request: BuildRequest, places: Places) -> str:
 def _written(request: BuildRequest, places: Places, report: BuildReport) -> BuildReport:
     from tapchanger_serving.build.pages import Built, card, page
 
-    built = Built(request, store.read_manifest(places, report.artifact), report)
-    return store.write_report(places, request.name, report, page.render(built), card.render(built))
+    with stores.opened(places) as store:
+        built = Built(request, store.read_manifest(report.artifact), report)
+        return store.write_report(request.name, report, page.render(built), card.render(built))
 
 
 def _require_hardware(request: BuildRequest) -> None:

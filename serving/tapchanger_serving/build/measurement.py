@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tapchanger_serving.build import choose, log, store, timing
+from tapchanger_serving.build import choose, log, stores, timing
 from tapchanger_serving.build.answers import Floats, answers, compare
 from tapchanger_serving.build.candidates import Bench, artifact_files, plan
 from tapchanger_serving.build.choose import Arrangement, Way
@@ -255,7 +255,8 @@ class Measurement:
             hardware=self.request.hardware,
             files=(),
         )
-        return store.write_artifact(self.places, files, manifest)
+        with stores.opened(self.places) as store:
+            return store.write_artifact(files, manifest)
 
 
 def _small(arrangement: Arrangement, trials: list[Trial]) -> SmallChoice | None:

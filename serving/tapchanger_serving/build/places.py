@@ -20,16 +20,21 @@ class Places:
     work: Path
     termination_log: Path
     credentials: Path = Path(names.CREDENTIALS_DIR)
+    store_uri: str = ""
+    store_credentials: Path = Path(names.STORE_CREDENTIALS_DIR)
+    """Where `store_uri` names a store elsewhere, finished builds lie there, and `store` is not used for them."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Places:
-        """`TAPCHANGER_{STORE,CLAIMS,WORK,CREDENTIALS}_DIR` and `TAPCHANGER_TERMINATION_LOG`, else the contract's paths."""
+        """`TAPCHANGER_{STORE,CLAIMS,WORK,CREDENTIALS}_DIR`, `TAPCHANGER_TERMINATION_LOG` and so on, else the contract's paths."""
         return cls(
             store=Path(environ.get(names.ENV_STORE_DIR, names.STORE_DIR)),
             claims=Path(environ.get(names.ENV_CLAIMS_DIR, names.CLAIMS_DIR)),
             work=Path(environ.get(names.ENV_WORK_DIR, names.WORK_DIR)),
             termination_log=Path(environ.get(names.ENV_TERMINATION_LOG, names.TERMINATION_LOG)),
             credentials=Path(environ.get(names.ENV_CREDENTIALS_DIR, names.CREDENTIALS_DIR)),
+            store_uri=environ.get(names.ENV_STORE_URI, ""),
+            store_credentials=Path(environ.get(names.ENV_STORE_CREDENTIALS_DIR, names.STORE_CREDENTIALS_DIR)),
         )
 
     @property

@@ -41,7 +41,7 @@ def _fits(needed: Gpu, found: Gpu) -> bool:
 
 
 def _numbers(capability: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in capability.split(".") if part.isdigit())
+    return tuple(int(part) for part in capability.removesuffix(AND_LATER).split(".") if part.isdigit())
 
 
 def widened(hardware: Hardware, compatibility: HardwareCompatibility) -> Hardware:

@@ -194,8 +194,8 @@ class BuildReport(Message):
     `artifact` is `sha256:<hex>` of the manifest; the files are `artifacts/sha256-<hex>/` in the store. `software` has the
     versions of the libraries that made and measured the engine. `small` is set where small batches have an engine of their own.
     `waited` is the share of the measurement in which the engines' threads wanted a CPU and had none, from 0 to 1; None where the
-    system doesn't tell. `digest` is `sha256:<hex>` of the stored report's bytes, which
-    only the termination message can say.
+    system doesn't tell. `digest` is `sha256:<hex>` of the stored report's bytes, and
+    `artifact_uri` and `report_uri` say where both lie if not in the volume: only the termination message can say these.
     """
 
     artifact: str
@@ -217,3 +217,5 @@ class BuildReport(Message):
     data: DataQuality | None = None
     software: dict[str, str] | None = None
     digest: str | None = None
+    artifact_uri: str | None = None
+    report_uri: str | None = None

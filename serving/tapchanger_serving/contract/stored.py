@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-REPORTS = "reports"
+ARTIFACTS, REPORTS = "artifacts", "reports"
 
 
 def artifact_path(digest: str) -> str:
     """The folder of the artifact `sha256:<hex>`."""
-    return f"artifacts/{digest.replace(':', '-')}"
+    return f"{ARTIFACTS}/{digest.replace(':', '-')}"
 
 
 def report_path(name: str) -> str:

@@ -21,6 +21,7 @@ from tapchanger_serving.contract.names import (
 )
 from tapchanger_serving.ending import end_when_told
 from tapchanger_serving.hardware import probe
+from tapchanger_serving.repository.fetch import at_hand
 from tapchanger_serving.repository.fit import IncompatibleError, require_fit
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.models import Serving
@@ -38,7 +39,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tapchanger_serving.repository", description=__doc__)
-    parser.add_argument("--store", type=Path, default=Path(STORE_DIR), help="the artifact volume")
+    parser.add_argument("--store", default=STORE_DIR, help="the artifact volume, or the URI of a store elsewhere")
     parser.add_argument("--digest", required=True, help="sha256:… of the artifact's manifest")
     parser.add_argument("--name", required=True, help="name of the text model")
     parser.add_argument("--output", type=Path, default=Path(REPOSITORY_DIR), help="the repository to write")
@@ -54,9 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     serving = Serving(arguments.name, arguments.max_batch, arguments.queue_delay_us, arguments.instances)
     started = time.monotonic()
     try:
-        artifact, _ = read_manifest(arguments.store, arguments.digest)
-        require_fit(artifact, probe())
-        configs = lay_out(arguments.store, arguments.digest, arguments.output, serving)
+        with at_hand(arguments.store, arguments.digest) as store:
+            artifact, _ = read_manifest(store, arguments.digest)
+            require_fit(artifact, probe())
+            configs = lay_out(store, arguments.digest, arguments.output, serving)
     except (ArtifactError, ValueError, OSError) as error:
         print(json.dumps({"level": "error", "msg": str(error), "digest": arguments.digest}), file=sys.stderr)  # noqa: T201
         return _exit_code(error)

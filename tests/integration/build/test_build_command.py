@@ -14,7 +14,7 @@ import pytest
 import transformers
 from huggingface_hub import ModelCard
 
-from tapchanger_serving.build.store import valid_artifact
+from tapchanger_serving.build.stores.volume import valid_artifact
 from tests.support.golden import ROOT
 from tests.support.small_builds import SENTENCES, small_bert
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 import transformers
 
-from tapchanger_serving.build import store
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.dataset import Rows
 from tapchanger_serving.build.failures import StepError
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.build.tokenizer import require_same_tokens
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact
 from tapchanger_serving.contract.gates import PERTURBATIONS
@@ -60,7 +60,7 @@ def test_a_calibrated_classifier_of_pairs_serves_the_scores_that_were_judged(bui
         calibrationData={"uri": "pvc://models/more.csv", "textPair": "other"}, runtime="openvino", precision="fp32",
     )  # fmt: skip
     build.run(request)
-    report = store.finished(build.places, build.name)
+    report = Volume(build.places).finished(build.name)
     assert report is not None
 
     assert report.calibration is not None
@@ -71,7 +71,7 @@ def test_a_calibrated_classifier_of_pairs_serves_the_scores_that_were_judged(bui
     assert report.data is not None
     assert report.data.leakage is not None
     assert report.data.leakage.share == 1
-    folder = store.artifact_folder(build.places, report.artifact)
+    folder = Volume(build.places).artifact_folder(report.artifact)
     artifact = Artifact.model_validate_json((folder / MANIFEST).read_text())
     model = TextModel.open(artifact, folder)
     left, right = [left for left, _ in pairs], [right for _, right in pairs]

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import transformers
 
-from tapchanger_serving.build import store
+from tapchanger_serving.build.stores import volume
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact
 from tapchanger_serving.contract.messages import Gpu, Shapes
 from tapchanger_serving.contract.names import EMBEDDING, ENTITIES, SCORES
@@ -23,8 +24,8 @@ SHAPES = {"maxBatchSize": 8, "maxTokens": 32}
 
 
 def served(build: Build, digest: str) -> tuple[Artifact, dict[str, Any]]:
-    folder = store.artifact_folder(build.places, digest)
-    assert store.valid_artifact(folder, digest)
+    folder = Volume(build.places).artifact_folder(digest)
+    assert volume.valid_artifact(folder, digest)
     artifact = Artifact.model_validate_json((folder / MANIFEST).read_text())
     model = TextModel.open(artifact, folder)
     return artifact, dict(model.answer(TEXTS, model.tokenize(TEXTS)))

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 import transformers
 
-from tapchanger_serving.build import collect, store
+from tapchanger_serving.build import collect
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.stores import volume
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.contract.messages import BuildRequest
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.models import Serving
@@ -77,21 +79,21 @@ def visible(places: Places) -> Iterator[str]:
     """Digests of the artifacts that a reader could find."""
     folder = places.store / "artifacts"
     for path in folder.iterdir() if folder.is_dir() else ():
-        if not path.name.startswith(store.INCOMING):
+        if not path.name.startswith(volume.INCOMING):
             yield path.name.replace("-", ":")
 
 
 def require_nothing_half(places: Places, name: str) -> None:
     """Whatever a reader finds is whole."""
     for digest in visible(places):
-        assert store.valid_artifact(store.artifact_folder(places, digest), digest)
+        assert volume.valid_artifact(Volume(places).artifact_folder(digest), digest)
     for path in places.store.glob("reports/*.json"):
         assert path.read_text().endswith("}")
-        assert store.finished(places, name) is not None
+        assert Volume(places).finished(name) is not None
 
 
 def leftovers(places: Places) -> list[Path]:
-    return [path for path in places.store.glob("*/*") if path.name.startswith(store.INCOMING)]
+    return [path for path in places.store.glob("*/*") if path.name.startswith(volume.INCOMING)]
 
 
 def test_twenty_kills_leave_nothing_half_and_the_build_ends_well(killable: Killable, tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_twenty_kills_leave_nothing_half_and_the_build_ends_well(killable: Killa
         killable.run(step, folder)
     assert killed == sum(KILLS.values())
 
-    found = store.finished(build.places, build.name)
+    found = Volume(build.places).finished(build.name)
     assert found is not None
     serving = Serving("m", max_batch=8, queue_delay_us=0)
     assert lay_out(build.places.store, found.artifact, tmp_path / "repository", serving)
@@ -124,7 +126,7 @@ def test_twenty_kills_leave_nothing_half_and_the_build_ends_well(killable: Killa
             os.utime(each, (then, then))
     collect.sweep(build.places)
     assert not leftovers(build.places)
-    assert store.finished(build.places, build.name) == found
+    assert Volume(build.places).finished(build.name) == found
 
 
 def forget_the_end(places: Places) -> None:
@@ -136,7 +138,7 @@ def forget_the_end(places: Places) -> None:
 def test_a_damaged_artifact_is_never_served_and_is_built_again(killable: Killable, tmp_path: Path) -> None:
     build, serving = killable.build, Serving("m", max_batch=8, queue_delay_us=0)
     first = build.run(killable.request)
-    engine = store.artifact_folder(build.places, first.artifact) / "model.onnx"
+    engine = Volume(build.places).artifact_folder(first.artifact) / "model.onnx"
     content = engine.read_bytes()
     flipped = content[:1000] + bytes([content[1000] ^ 4]) + content[1001:]
     for number, damaged in enumerate((flipped, content[:-100], None)):
@@ -147,9 +149,9 @@ def test_a_damaged_artifact_is_never_served_and_is_built_again(killable: Killabl
         with pytest.raises(DamagedError):
             lay_out(build.places.store, first.artifact, repository, serving)
         assert not list(repository.rglob("config.pbtxt"))
-        assert store.finished(build.places, build.name) is None
+        assert Volume(build.places).finished(build.name) is None
         engine.write_bytes(content)
-        assert store.finished(build.places, build.name) == first
+        assert Volume(build.places).finished(build.name) == first
     engine.write_bytes(flipped)
     again = build.run(killable.request)
     assert lay_out(build.places.store, again.artifact, tmp_path / "repository", serving)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tapchanger_serving.build import __main__ as command
-from tapchanger_serving.build import collect, store
+from tapchanger_serving.build import collect
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.stores import volume
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.contract.artifact import Artifact
 from tapchanger_serving.contract.messages import BuildReport, Collection, Hardware
 from tapchanger_serving.contract.names import ENV_COLLECTION
@@ -28,12 +30,12 @@ def artifact(places: Places, content: bytes) -> str:
         task="text-classification", runtime="onnxruntime", precision="fp32", engine="model.onnx", inputs=(),
         output="logits", dimensions=2, max_tokens=8, max_batch_size=1, hardware=Hardware(arch="amd64"), files=(),
     )  # fmt: skip
-    return store.write_artifact(places, {"model.onnx": file}, manifest)[0]
+    return Volume(places).write_artifact({"model.onnx": file}, manifest)[0]
 
 
 def report(places: Places, name: str, digest: str) -> Path:
     """Stores a report."""
-    store.write_report(places, name, BuildReport(
+    Volume(places).write_report(name, BuildReport(
         artifact=digest, size_bytes=1, runtime="onnxruntime", precision="fp32", why="", speedup=1,
         torch_texts_per_second=1, candidates=(), gates=(), surface=(), compared_texts=0, seconds=1,
     ), "<p>page</p>", "# card")  # fmt: skip
@@ -54,7 +56,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 
 def test_what_nobody_refers_to_goes_when_it_is_old(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
     digest = artifact(places, b"old")
-    folder = aged(store.artifact_folder(places, digest), 8)
+    folder = aged(Volume(places).artifact_folder(digest), 8)
     paper = aged(report(places, "eb-old", digest), 8)
     (places.store / "models" / "sha256-0").mkdir(parents=True)
     aged(places.store / "models" / "sha256-0", 8)
@@ -76,7 +78,7 @@ def test_what_nobody_refers_to_goes_when_it_is_old(places: Places, capsys: pytes
 def test_a_reference_keeps_whatever_the_age(places: Places) -> None:
     digest = artifact(places, b"kept")
     folder, paper = (
-        aged(store.artifact_folder(places, digest), 400),
+        aged(Volume(places).artifact_folder(digest), 400),
         aged(report(places, "eb-kept", digest), 400),
     )
     page = paper.with_suffix(".html")
@@ -84,20 +86,20 @@ def test_a_reference_keeps_whatever_the_age(places: Places) -> None:
     aged(page, 400)
     order = Collection(builds=("eb-kept",), artifacts=(digest,), models=("sha256:0",), older_than_seconds=0)
     collect.collect(order, places)
-    assert store.valid_artifact(folder, digest)
+    assert volume.valid_artifact(folder, digest)
     assert paper.is_file()
     assert page.is_file()
 
 
 def test_what_is_young_stays(places: Places) -> None:
-    folder = store.artifact_folder(places, artifact(places, b"young"))
+    folder = Volume(places).artifact_folder(artifact(places, b"young"))
     aged(folder, 6.9)
     collect.collect(WEEK, places)
     assert folder.is_dir()
 
 
 def test_a_file_that_is_still_written_keeps_its_folder(places: Places) -> None:
-    folder = aged(store.artifact_folder(places, artifact(places, b"x")), 30)
+    folder = aged(Volume(places).artifact_folder(artifact(places, b"x")), 30)
     then = time.time() - 30 * DAY
     (folder / "model.onnx").write_bytes(b"now")
     os.utime(folder, (then, then))
@@ -106,7 +108,7 @@ def test_a_file_that_is_still_written_keeps_its_folder(places: Places) -> None:
 
 
 def test_a_dry_run_only_tells(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = aged(store.artifact_folder(places, artifact(places, b"old")), 8)
+    folder = aged(Volume(places).artifact_folder(artifact(places, b"old")), 8)
     collect.collect(WEEK.model_copy(update={"dry_run": True}), places)
     assert folder.is_dir()
     assert [line["msg"] for line in lines(capsys)] == ["would remove", "collected"]
@@ -115,16 +117,16 @@ def test_a_dry_run_only_tells(places: Places, capsys: pytest.CaptureFixture[str]
 def test_a_build_that_is_used_again_becomes_young(places: Places) -> None:
     digest = artifact(places, b"old")
     aged(report(places, "eb-1", digest), 30)
-    folder = aged(store.artifact_folder(places, digest), 30)
-    assert store.finished(places, "eb-1") is not None
+    folder = aged(Volume(places).artifact_folder(digest), 30)
+    assert Volume(places).finished("eb-1") is not None
     collect.collect(WEEK, places)
-    assert store.valid_artifact(folder, digest)
-    assert store.finished(places, "eb-1") is not None
+    assert volume.valid_artifact(folder, digest)
+    assert Volume(places).finished("eb-1") is not None
 
 
 def test_a_build_that_begins_to_use_it_meanwhile_gets_it_back(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = artifact(places, b"old")
-    folder = aged(store.artifact_folder(places, digest), 30)
+    folder = aged(Volume(places).artifact_folder(digest), 30)
     rename = Path.rename
 
     def used_just_before(path: Path, target: Path) -> Path:
@@ -134,14 +136,14 @@ def test_a_build_that_begins_to_use_it_meanwhile_gets_it_back(places: Places, mo
 
     monkeypatch.setattr(Path, "rename", used_just_before)
     collect.collect(WEEK, places)
-    assert store.valid_artifact(folder, digest)
+    assert volume.valid_artifact(folder, digest)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_another_collector_that_was_faster_is_no_failure(
     places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = aged(store.artifact_folder(places, artifact(places, b"old")), 30)
+    folder = aged(Volume(places).artifact_folder(artifact(places, b"old")), 30)
     rename = Path.rename
 
     def taken_just_before(path: Path, target: Path) -> Path:
@@ -172,7 +174,7 @@ def test_an_empty_store_is_nothing_to_do(places: Places, capsys: pytest.CaptureF
 
 
 def test_the_step_reads_its_order_from_the_environment(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = aged(store.artifact_folder(places, artifact(places, b"old")), 8)
+    folder = aged(Volume(places).artifact_folder(artifact(places, b"old")), 8)
     for name in ("store", "work"):
         monkeypatch.setenv(f"TAPCHANGER_{name.upper()}_DIR", str(getattr(places, name)))
     monkeypatch.setenv("TAPCHANGER_TERMINATION_LOG", str(places.termination_log))

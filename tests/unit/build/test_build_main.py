@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tapchanger_serving.build import __main__ as command
-from tapchanger_serving.build import fetch, measure, store
+from tapchanger_serving.build import fetch, measure
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.failures import StepError, WrongNodeError
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.contract.artifact import Artifact
 from tapchanger_serving.contract.gates import DatasetSource, EvaluationGate, Gates
 from tapchanger_serving.contract.messages import (
@@ -131,12 +132,12 @@ def stored_build(places: Places, tmp_path: Path) -> BuildReport:
         inputs=("input_ids",), output="logits",
         dimensions=2, max_tokens=64, max_batch_size=8, hardware=probe(), files=(),
     )  # fmt: skip
-    digest, size = store.write_artifact(places, {"model.xml": tmp_path / "engine"}, manifest)
+    digest, size = Volume(places).write_artifact({"model.xml": tmp_path / "engine"}, manifest)
     report = BuildReport(
         artifact=digest, size_bytes=size, runtime="openvino", precision="fp32", why="fast", speedup=2, torch_texts_per_second=1,
         candidates=(), gates=(), surface=(), compared_texts=1, seconds=1,
     )  # fmt: skip
-    return store.write_report(places, "eb-1", report, "<html>", "# card")
+    return Volume(places).write_report("eb-1", report, "<html>", "# card")
 
 
 def test_a_build_that_is_in_the_store_is_not_made_again(
@@ -154,7 +155,7 @@ def test_a_build_whose_artifact_is_damaged_is_made_again(
     make_checkpoint: Make, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = stored_build(places, tmp_path)
-    (store.artifact_folder(places, report.artifact) / "model.xml").write_bytes(b"other")
+    (Volume(places).artifact_folder(report.artifact) / "model.xml").write_bytes(b"other")
     assert run(monkeypatch, "fetch", request(make_checkpoint())) == 0
     assert not places.unchanged.exists()
     assert places.checkpoint.exists()

@@ -13,11 +13,11 @@ from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapchanger_serving.build import store
 from tapchanger_serving.build.pages import Built, card, figures, markdown, page
 from tapchanger_serving.build.pages.built import VERIFICATION
 from tapchanger_serving.build.pages.heat import LEVELS, heat
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.contract.gates import DatasetSource, EvaluationGate, Gates
 from tapchanger_serving.contract.messages import Candidate, GateResult, Timing
 from tests.support import built as samples
@@ -201,8 +201,8 @@ def test_any_report_has_a_page_and_a_card(
 def test_the_commands_on_the_page_verify_an_artifact_and_find_a_flipped_bit(places: Places, tmp_path: Path) -> None:
     (tmp_path / "engine").write_bytes(b"engine")
     manifest = samples.manifest(files=())
-    digest, _ = store.write_artifact(places, {"model.xml": tmp_path / "engine"}, manifest)
-    folder = store.artifact_folder(places, digest)
+    digest, _ = Volume(places).write_artifact({"model.xml": tmp_path / "engine"}, manifest)
+    folder = Volume(places).artifact_folder(digest)
 
     def run(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
@@ -211,7 +211,7 @@ def test_the_commands_on_the_page_verify_an_artifact_and_find_a_flipped_bit(plac
     assert run(VERIFICATION[1]).returncode == 0
     (folder / "model.xml").write_bytes(b"enginf")
     assert run(VERIFICATION[1]).returncode == 1
-    found = Built(samples.request(), store.read_manifest(places, digest), samples.built().report)
+    found = Built(samples.request(), Volume(places).read_manifest(digest), samples.built().report)
     assert VERIFICATION[1] in " ".join(Seen(page.render(found)).texts)
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from tapchanger_serving.build.failures import StepError, TransientStepError
 from tapchanger_serving.build.limits import Budget, Patience
-from tapchanger_serving.build.sources import layers
-from tapchanger_serving.build.sources.http import RefusedError, download
-from tapchanger_serving.build.sources.registry import Login, Registry, RegistryError, base_url, login_for
-from tapchanger_serving.build.sources.stores import open_store, status_of
+from tapchanger_serving.build.transport import layers
+from tapchanger_serving.build.transport.clients import open_store, status_of
+from tapchanger_serving.build.transport.http import RefusedError, download
+from tapchanger_serving.build.transport.registry import Login, Registry, RegistryError, base_url, login_for
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tapchanger_serving.build import cache, store
+from tapchanger_serving.build import cache
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.stores import volume
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.contract.artifact import Artifact
 from tapchanger_serving.contract.messages import BuildReport, Hardware
 
@@ -45,7 +47,7 @@ def report(artifact: str) -> BuildReport:
 
 
 def test_an_artifact_is_named_by_its_manifest_and_lists_its_files(places: Places, files: dict[str, Path]) -> None:
-    digest, size = store.write_artifact(places, files, MANIFEST)
+    digest, size = Volume(places).write_artifact(files, MANIFEST)
     folder = places.store / "artifacts" / digest.replace(":", "-")
     text = (folder / "artifact.json").read_bytes()
     assert digest == f"sha256:{hashlib.sha256(text).hexdigest()}"
@@ -53,29 +55,29 @@ def test_an_artifact_is_named_by_its_manifest_and_lists_its_files(places: Places
     assert listed["model.onnx"] == hashlib.sha256(b"engine").hexdigest()
     assert set(listed) == {"model.onnx", "tokenizer.json"}
     assert size == len(text) + len(b"engine") + len(b"tokenizer")
-    assert store.valid_artifact(folder, digest)
+    assert volume.valid_artifact(folder, digest)
 
 
 def test_other_users_may_read_an_artifact(places: Places, files: dict[str, Path]) -> None:
     files["model.onnx"].chmod(0o600)
-    folder = store.artifact_folder(places, store.write_artifact(places, files, MANIFEST)[0])
+    folder = Volume(places).artifact_folder(Volume(places).write_artifact(files, MANIFEST)[0])
     assert folder.stat().st_mode & 0o777 == 0o755
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.iterdir() if path.name != "artifact.json")
 
 
 def test_the_same_content_is_the_same_artifact_and_is_left_alone(places: Places, files: dict[str, Path]) -> None:
-    digest, _ = store.write_artifact(places, files, MANIFEST)
-    before = (store.artifact_folder(places, digest) / "model.onnx").stat()
-    assert store.write_artifact(places, files, MANIFEST)[0] == digest
-    after = (store.artifact_folder(places, digest) / "model.onnx").stat()
+    digest, _ = Volume(places).write_artifact(files, MANIFEST)
+    before = (Volume(places).artifact_folder(digest) / "model.onnx").stat()
+    assert Volume(places).write_artifact(files, MANIFEST)[0] == digest
+    after = (Volume(places).artifact_folder(digest) / "model.onnx").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert [path.name for path in (places.store / "artifacts").iterdir()] == [digest.replace(":", "-")]
 
 
 @pytest.mark.parametrize("harm", ["alter", "cut", "remove", "manifest"])
 def test_a_damaged_artifact_is_not_valid_and_is_repaired(places: Places, files: dict[str, Path], harm: str) -> None:
-    digest, _ = store.write_artifact(places, files, MANIFEST)
-    folder = store.artifact_folder(places, digest)
+    digest, _ = Volume(places).write_artifact(files, MANIFEST)
+    folder = Volume(places).artifact_folder(digest)
     match harm:
         case "alter":
             (folder / "model.onnx").write_bytes(b"ENGINE")
@@ -85,55 +87,55 @@ def test_a_damaged_artifact_is_not_valid_and_is_repaired(places: Places, files: 
             (folder / "tokenizer.json").unlink()
         case _:
             (folder / "artifact.json").write_text("{}")
-    assert not store.valid_artifact(folder, digest)
-    assert store.write_artifact(places, files, MANIFEST)[0] == digest
-    assert store.valid_artifact(folder, digest)
+    assert not volume.valid_artifact(folder, digest)
+    assert Volume(places).write_artifact(files, MANIFEST)[0] == digest
+    assert volume.valid_artifact(folder, digest)
 
 
 def test_a_build_that_breaks_while_copying_leaves_nothing(places: Places, files: dict[str, Path]) -> None:
     with pytest.raises(FileNotFoundError):
-        store.write_artifact(places, files | {"zzz": Path("/none")}, MANIFEST)
+        Volume(places).write_artifact(files | {"zzz": Path("/none")}, MANIFEST)
     assert list((places.store / "artifacts").iterdir()) == []
 
 
 def test_losing_a_race_for_the_same_content_is_as_good_as_winning(
     places: Places, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest, _ = store.write_artifact(places, files, MANIFEST)
+    digest, _ = Volume(places).write_artifact(files, MANIFEST)
     seen = iter([False, True])
-    monkeypatch.setattr(store, "valid_artifact", lambda *args: next(seen))
-    monkeypatch.setattr(store.shutil, "rmtree", lambda *args, **kwargs: None)
-    assert store.write_artifact(places, files, MANIFEST)[0] == digest
+    monkeypatch.setattr(volume, "valid_artifact", lambda *args: next(seen))
+    monkeypatch.setattr(volume.shutil, "rmtree", lambda *args, **kwargs: None)
+    assert Volume(places).write_artifact(files, MANIFEST)[0] == digest
 
 
 def test_a_report_counts_only_with_its_artifact(places: Places, files: dict[str, Path]) -> None:
-    digest, _ = store.write_artifact(places, files, MANIFEST)
-    assert store.finished(places, "eb-1") is None
-    stored = store.write_report(places, "eb-1", report(digest), "<html>", "# card")
-    assert store.finished(places, "eb-1") == stored
+    digest, _ = Volume(places).write_artifact(files, MANIFEST)
+    assert Volume(places).finished("eb-1") is None
+    stored = Volume(places).write_report("eb-1", report(digest), "<html>", "# card")
+    assert Volume(places).finished("eb-1") == stored
     assert stored.digest == f"sha256:{hashlib.sha256(places.report('eb-1').read_bytes()).hexdigest()}"
     assert BuildReport.model_validate_json(places.report("eb-1").read_bytes()) == report(digest)
     assert (places.page("eb-1").read_text(), places.card("eb-1").read_text()) == ("<html>", "# card")
-    (store.artifact_folder(places, digest) / "model.onnx").unlink()
-    assert store.finished(places, "eb-1") is None
+    (Volume(places).artifact_folder(digest) / "model.onnx").unlink()
+    assert Volume(places).finished("eb-1") is None
 
 
 def test_a_build_that_ends_before_its_report_is_written_is_not_finished(
     places: Places, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest, _ = store.write_artifact(places, files, MANIFEST)
+    digest, _ = Volume(places).write_artifact(files, MANIFEST)
     places.report("eb-1").mkdir(parents=True)  # the report can't take the place of a folder
     with pytest.raises(OSError, match="eb-1"):
-        store.write_report(places, "eb-1", report(digest), "<html>", "# card")
+        Volume(places).write_report("eb-1", report(digest), "<html>", "# card")
     assert places.page("eb-1").is_file()
-    assert store.finished(places, "eb-1") is None
+    assert Volume(places).finished("eb-1") is None
     assert [path.name for path in places.page("eb-1").parent.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_report_of_another_release_does_not_count(places: Places) -> None:
     places.report("eb-1").parent.mkdir()
     places.report("eb-1").write_text('{"artifact": "sha256:00", "unknown": 1}')
-    assert store.finished(places, "eb-1") is None
+    assert Volume(places).finished("eb-1") is None
 
 
 def test_a_download_is_kept_until_it_is_forgotten(places: Places, make_checkpoint: Callable[..., Path]) -> None:

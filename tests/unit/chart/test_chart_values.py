@@ -80,6 +80,9 @@ def test_a_missing_image_is_named_with_the_remedy(template: Helm, role: str) -> 
         ("operator.replica=2", "operator"),
         ("store.size=lots", "/store/size"),
         ("store.accessMode=ReadOnlyMany", "/store/accessMode"),
+        ("store.type=NFS", "/store/type"),
+        ("store.uri=https://minio/engines", "/store/uri"),
+        ("store.endpoint=minio:9000", "/store/endpoint"),
         ("images.server=registry.example/tapchanger/server", "/images/server"),
         ("images.server=registry.example/server@sha256:abc", "/images/server"),
         ("typo=1", "typo"),
@@ -91,6 +94,20 @@ def test_a_wrong_value_is_refused_by_its_path(template: Helm, setting: str, path
     assert done.returncode != 0
     # Helm 3 writes paths with dots, Helm 4 with slashes.
     assert path in done.stderr or path.strip("/").replace("/", ".") in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["store.type=S3"], "begins with s3://"),
+        (["store.type=OCI", "store.uri=s3://engines/production"], "begins with oci://"),
+        (["store.uri=s3://engines/production"], "store.type=S3"),
+    ],
+)
+def test_type_and_address_of_the_store_must_agree(template: Helm, settings: list[str], words: str) -> None:
+    done = template(*(word for setting in settings for word in ("--set", setting)))
+    assert done.returncode != 0
+    assert words in done.stderr
 
 
 def test_the_chart_can_be_a_dependency_of_another(render: Render) -> None:
@@ -159,7 +176,10 @@ def test_the_operator_reads_what_the_chart_writes(render: Render) -> None:
     assert settings.images == operator_settings.Images(
         builder=images["builder"], server=images["server"], router=images["router"], pull_policy="Always"
     )
-    assert settings.store == operator_settings.Store(storage_class="shared", size="500Gi", access_mode="ReadWriteMany")
+    assert settings.store == operator_settings.Store(
+        storage_class="shared", size="500Gi", access_mode="ReadWriteMany", uri="s3://engines/production",
+        endpoint="https://minio.example:9000", secret="engine-store", peers=({"ipBlock": {"cidr": "10.20.0.0/16"}},),
+    )  # fmt: skip
     assert (settings.namespace, settings.identity) == ("metadata.namespace", "metadata.name")
     assert settings.workers == 3
     assert ports(manifests, "operator") == {settings.metrics_port}

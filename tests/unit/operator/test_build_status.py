@@ -49,11 +49,19 @@ def test_the_phase_does_not_fall_back_between_two_steps() -> None:
     assert after(JobState("Pending"), exporting).phase == "Exporting"
 
 
+def test_a_build_in_a_store_elsewhere_says_where() -> None:
+    told = {"artifact_uri": "oci://registry/engines@sha256:1", "report_uri": "oci://registry/engines:eb-1@sha256:2"}
+    status = after(JobState("Succeeded", answer=report().model_copy(update=told).dumps()))
+    assert {"artifact_uri": status.artifact_uri, "report_uri": status.report_uri} == told
+    assert status.report == report()
+
+
 def test_a_finished_build_keeps_its_report() -> None:
     status = after(JobState("Succeeded", answer=report().dumps()))
     assert (status.phase, status.engine, status.speedup) == ("Ready", "openvino/bf16", "3.01x")
     assert status.report == report()
     assert status.report_uri == "pvc://tapchanger-artifacts/reports/eb-1.json"
+    assert status.artifact_uri == f"pvc://tapchanger-artifacts/artifacts/{report().artifact.replace(':', '-')}"
     assert conditions(status)["Ready"] == ("True", reasons.BUILD_READY)
     assert "fastest of 4" in status.message
 

@@ -98,6 +98,17 @@ def test_it_can_be_turned_off_or_only_list() -> None:
     assert order_of(job).older_than_seconds == DAY
 
 
+def test_a_store_elsewhere_is_collected_without_a_claim() -> None:
+    space = Namespace()
+    space.kube.objects = {ref: item for ref, item in space.kube.objects.items() if ref.kind != "PersistentVolumeClaim"}
+    store = replace(SETTINGS.store, uri="s3://engines/production", secret="engine-store")
+    space.collect(replace(SETTINGS, store=store))
+    (job,) = space.jobs()
+    pod = job["spec"]["template"]["spec"]
+    assert {"name": "TAPCHANGER_STORE_URI", "value": "s3://engines/production/team-a"} in pod["containers"][0]["env"]
+    assert not any("persistentVolumeClaim" in volume for volume in pod["volumes"])
+
+
 def test_a_quota_that_refuses_the_job_does_not_end_the_pass(caplog: pytest.LogCaptureFixture) -> None:
     space = Namespace()
     space.now += 8 * DAY

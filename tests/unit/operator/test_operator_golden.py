@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,12 @@ def _content(of: Any, build: Any) -> RevisionContent:
     return revision(of, build, build_name(build), ARTIFACT, "openvino", IMAGES.server)
 
 
+S3 = Store(
+    uri="s3://engines/production", endpoint="https://minio.example:9000", secret="engine-store",
+    peers=({"ipBlock": {"cidr": "10.20.0.0/16"}},),
+)  # fmt: skip
+OCI = Store(uri="oci://registry.example:5000/engines", secret="engine-registry")
+AT_S3, AT_OCI = (replace(SETTINGS, store=store) for store in (S3, OCI))
 CONTENT, FULL_CONTENT = _content(SPEC, BUILD), _content(FULL, FULL_BUILD)
 STORED = CONTENT.model_copy(update={"hardware": None})
 """As an operator stored it that placed pods by the architecture alone."""
@@ -72,6 +79,9 @@ CASES: dict[str, Callable[[], str]] = {
     "build-job.full.yaml": lambda: golden.dumped(jobs.build_job(FULL_BUILDER, FULL_BUILD, IMAGES)),
     "inspect-job.secret.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, SECRET, IMAGES)),
     "build-job.secret.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, SECRET_BUILD, IMAGES)),
+    "inspect-job.s3.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, SECRET, IMAGES, S3)),
+    "build-job.s3.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, SECRET_BUILD, IMAGES, S3)),
+    "build-job.oci.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, BUILD, IMAGES, OCI)),
     "poll-job.yaml": lambda: golden.dumped(jobs.poll_job(OWNER, SECRET, inspection(), "moderation-poll-0", IMAGES)),
     "probe-job.yaml": lambda: golden.dumped(jobs.probe_job(OWNER, FULL, "moderation-probe-0", IMAGES)),
     "build-job.gpu.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, GPU_BUILD, IMAGES)),
@@ -84,6 +94,8 @@ CASES: dict[str, Callable[[], str]] = {
     "server-service.yaml": lambda: golden.dumped(server.service(OWNER, CONTENT.revision)),
     "server-deployment.yaml": lambda: golden.dumped(server.deployment(OWNER, CONTENT, 1, SETTINGS)),
     "server-deployment.full.yaml": lambda: golden.dumped(server.deployment(OWNER, FULL_CONTENT, 3, SETTINGS)),
+    "server-deployment.s3.yaml": lambda: golden.dumped(server.deployment(OWNER, CONTENT, 1, AT_S3)),
+    "server-deployment.oci.yaml": lambda: golden.dumped(server.deployment(OWNER, CONTENT, 1, AT_OCI)),
     "router-configmap.yaml": lambda: golden.dumped(router.config_map(OWNER, {"routes-http.json": "{}\n"})),
     "router-service.yaml": lambda: golden.dumped(router.service(OWNER)),
     "router-deployment.yaml": lambda: golden.dumped(router.deployment(OWNER, SPEC.router, "{}\n", IMAGES)),
@@ -97,6 +109,9 @@ CASES: dict[str, Callable[[], str]] = {
     "server-policy.gateway.yaml": lambda: golden.dumped(network.server_policy(OWNER, gateway=True)),
     "router-policy.yaml": lambda: golden.dumped(network.router_policy(OWNER)),
     "server-policy.yaml": lambda: golden.dumped(network.server_policy(OWNER)),
+    "server-policy.s3.yaml": lambda: golden.dumped(network.server_policy(OWNER, store=S3)),
+    "server-policy.oci.yaml": lambda: golden.dumped(network.server_policy(OWNER, store=OCI)),
+    "collect-job.s3.yaml": lambda: golden.dumped(jobs.collect_job(OWNER, 19675, COLLECTION, IMAGES, S3)),
     "collect-job.yaml": lambda: golden.dumped(jobs.collect_job(OWNER, 19675, COLLECTION, IMAGES)),
     "store-claim.yaml": lambda: golden.dumped(store.claim(OWNER, Store())),
     "store-claim.class.yaml": lambda: golden.dumped(store.claim(OWNER, Store("fast", "1Ti", "ReadWriteMany"))),
@@ -151,6 +166,8 @@ PODS = {
     "inspect": jobs.inspect_job(OWNER, FULL, IMAGES),
     "build": jobs.build_job(FULL_BUILDER, FULL_BUILD, IMAGES),
     "server": server.deployment(OWNER, FULL_CONTENT, 3, SETTINGS),
+    "build at S3": jobs.build_job(FULL_BUILDER, FULL_BUILD, IMAGES, S3),
+    "server at S3": server.deployment(OWNER, FULL_CONTENT, 3, AT_S3),
     "router": router.deployment(OWNER, FULL.router, "{}", IMAGES),
 }
 

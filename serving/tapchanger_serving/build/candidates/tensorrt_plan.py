@@ -9,7 +9,7 @@ from typing import Any
 
 from tapchanger_serving.build import log
 from tapchanger_serving.build.exported import Exported
-from tapchanger_serving.build.store import write_file
+from tapchanger_serving.build.stores.volume import write_file
 from tapchanger_serving.build.timing import reference_point
 from tapchanger_serving.contract.messages import Gpu, Shapes
 from tapchanger_serving.contract.plans import HardwareCompatibility

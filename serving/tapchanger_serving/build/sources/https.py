@@ -12,7 +12,7 @@ import httpx
 
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.build.limits import MOST_BYTES, MOST_FILES, Budget, Patience, most
-from tapchanger_serving.build.sources.http import TIMEOUT, RefusedError, download
+from tapchanger_serving.build.transport.http import TIMEOUT, RefusedError, download
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 

@@ -16,10 +16,10 @@ from tapchanger_serving.build.checkpoint import DESCRIPTIONS
 from tapchanger_serving.build.dataset import SUFFIXES
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.build.limits import Budget, Patience
-from tapchanger_serving.build.sources.http import RefusedError
-from tapchanger_serving.build.sources.layers import ArchiveError, Layer, layers_of, unpack
 from tapchanger_serving.build.sources.needed import fetch_needed
-from tapchanger_serving.build.sources.registry import (
+from tapchanger_serving.build.transport.http import RefusedError
+from tapchanger_serving.build.transport.layers import ArchiveError, Layer, layers_of, unpack
+from tapchanger_serving.build.transport.registry import (
     DOCKER_CONFIG,
     INDEXES,
     Registry,

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tapchanger_serving.build.limits import Budget, Patience
-from tapchanger_serving.build.sources.http import TIMEOUT, RefusedError, download, passing, retry_after
+from tapchanger_serving.build.transport.http import TIMEOUT, RefusedError, download, passing, retry_after
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -87,6 +87,14 @@ def base_url(host: str, plain: str = "") -> str:
     return f"{scheme}://{_DOCKER_HUB.get(host, host)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A small answer."""
+
+    headers: httpx.Headers
+    body: bytes
+
+
 @dataclass
 class Registry:
     """One repository of one registry. Raises RefusedError, RegistryError, and StepError as `budget` and `patience` do."""
@@ -101,8 +109,7 @@ class Registry:
 
     def manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
         """The digest and the content of the manifest or index that a tag or a digest names."""
-        headers = {"Accept": ", ".join((*MANIFESTS, *INDEXES))}
-        body = self._body(f"manifests/{reference}", headers)
+        body = self.ask("GET", f"manifests/{reference}", {"Accept": ", ".join((*MANIFESTS, *INDEXES))}).body
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if DIGEST.fullmatch(reference) and digest != reference:
             raise RegistryError(f"the registry gave {digest} for the manifest {reference}")
@@ -117,19 +124,22 @@ class Registry:
     def blob(self, digest: str, size: int, target: Path) -> None:
         """Downloads a blob of `size` bytes, which goes on where a connection breaks."""
         found = download(
-            lambda headers: self._open(f"blobs/{digest}", headers), target, self.budget, self.patience, size
+            lambda headers: self._open("GET", f"blobs/{digest}", headers), target, self.budget, self.patience, size
         )
         if f"sha256:{found}" != digest:
             raise RegistryError(f"the registry gave sha256:{found} for the blob {digest}")
 
-    def _body(self, path: str, headers: Mapping[str, str]) -> bytes:
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> Reply:
+        """A request that is repeated while that may help, with a small answer. `path` is the repository's, or an address."""
         while True:
             self.budget.in_time()
             wanted = 0.0
             try:
-                with self._open(path, headers) as answer:
+                with self._open(method, path, headers or {}, content) as answer:
                     if answer.is_success:
-                        return _bounded(answer)
+                        return Reply(answer.headers, _bounded(answer))
                     why, wanted = f"HTTP {answer.status_code} {answer.reason_phrase}".strip(), retry_after(answer)
                     if not passing(answer.status_code):
                         raise RefusedError(answer.status_code, answer.reason_phrase)
@@ -138,21 +148,27 @@ class Registry:
             self.patience.failed(why, wanted)
 
     @contextmanager
-    def _open(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """A GET; where the registry asks for a login, it logs in and asks again."""
-        url = f"{self.url}/v2/{self.repository}/{path}"
-        with self._stream(url, headers) as answer:
+    def _open(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None = None
+    ) -> Iterator[httpx.Response]:
+        """One request; where the registry asks for a login, it logs in and asks again."""
+        url = path if "://" in path else f"{self.url}/v2/{self.repository}/{path}"
+        with self._stream(method, url, headers, content) as answer:
             challenge = answer.headers.get("WWW-Authenticate", "")
             if answer.status_code != _UNAUTHORIZED or not challenge:
                 yield answer
                 return
         self._authorization = self._authorize(challenge)
-        with self._stream(url, headers) as answer:
+        with self._stream(method, url, headers, content) as answer:
             yield answer
 
-    def _stream(self, url: str, headers: Mapping[str, str]) -> Any:
-        login = {"Authorization": self._authorization} if self._authorization else {}
-        return self.client.stream("GET", url, headers={**headers, **login})
+    def _stream(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+    ) -> AbstractContextManager[httpx.Response]:
+        # Where an upload goes on may be another server, which is no business of this login.
+        own = urlsplit(url).netloc == urlsplit(self.url).netloc
+        login = {"Authorization": self._authorization} if self._authorization and own else {}
+        return self.client.stream(method, url, headers={**headers, **login}, content=content)
 
     def _authorize(self, challenge: str) -> str:
         """The `Authorization` header that a `WWW-Authenticate` header asks for (RFC 7235, and the token specification)."""

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tapchanger_serving.build.limits import Budget
-from tapchanger_serving.build.sources.registry import DIGEST, RegistryError
+from tapchanger_serving.build.transport.registry import DIGEST, RegistryError
 
 _TITLE = "org.opencontainers.image.title"
 _NAMES = ("org.cncf.model.filepath", "org.cnai.model.filepath", _TITLE)
