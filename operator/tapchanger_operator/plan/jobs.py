@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tapchanger_operator import names
@@ -26,7 +27,6 @@ from tapchanger_operator.settings import Images
 from tapchanger_serving.contract import names as contract
 from tapchanger_serving.contract.messages import BuildRequest, Collection, Inspection
 
-BUILD_STEPS = ("fetch", "export", "measure")
 _FETCHING = ("inspect", "fetch")
 """The steps that reach out; the others run code on what was fetched and get no credentials."""
 _COMMAND = ["python3", "-m", "tapchanger_serving.build"]
@@ -86,7 +86,7 @@ def _inspecting(owner: Owner, spec: TransformerDeploymentSpec, images: Images, n
 
 
 def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
-    """The Job that builds an engine: fetch and export as init containers, then measure, so that each shows as a step."""
+    """The Job that builds an engine: all steps but the last as init containers, so that each shows as a step."""
     request = BuildRequest(
         name=owner.name,
         uri=spec.model.uri,
@@ -99,10 +99,11 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         calibration_data=spec.calibration_data,
         temperature_scaling=spec.temperature_scaling,
         tensorrt=spec.tensorrt,
+        distill=spec.distill,
         hardware=spec.hardware,
     )
     containers = []
-    for step in BUILD_STEPS:
+    for step in request.steps:
         container = _container(step, images)
         container["args"] = [step]
         container["env"].append({"name": contract.ENV_BUILD_REQUEST, "value": request.dumps()})
@@ -115,6 +116,7 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         claim_names=claims(spec),
         credentials=spec.model.credentials,
         where={**spec.placement, "affinity": _like_inspected(spec)},
+        more_seconds=math.ceil(spec.distill.max_seconds) if spec.distill else 0,
     )
 
 
@@ -176,6 +178,7 @@ def _job(
     claim_names: Sequence[str],
     credentials: Credentials | None,
     where: Manifest,
+    more_seconds: int = 0,
 ) -> Manifest:
     own_labels = labels(owner, component)
     # A claim's name may have dots, a volume's may not.
@@ -224,7 +227,7 @@ def _job(
         "metadata": metadata(owner, name, own_labels),
         "spec": {
             "backoffLimit": 2,
-            "activeDeadlineSeconds": _DEADLINE_SECONDS[component],
+            "activeDeadlineSeconds": _DEADLINE_SECONDS[component] + more_seconds,
             "ttlSecondsAfterFinished": _KEPT_SECONDS[component],
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {

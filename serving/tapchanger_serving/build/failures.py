@@ -10,6 +10,7 @@ ENGINE_FIELD = "spec.engine"
 GATES_FIELD = "spec.engine.gates"
 CREDENTIALS_FIELD = "spec.model.credentials.secretName"
 DATASET_FIELD = "spec.engine.gates.evaluation.dataset"
+DISTILL_FIELD = "spec.engine.distill"
 CALIBRATION_FIELD = "spec.engine.calibrationData"
 
 
