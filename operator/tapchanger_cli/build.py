@@ -34,7 +34,6 @@ _NEEDED: Final = (
     "jinja2",
 )
 _INTERRUPTED: Final = 128 + signal.SIGINT
-_STEPS: Final = ("fetch", "export", "measure")
 
 
 @click.command(
@@ -45,6 +44,7 @@ _STEPS: Final = ("fetch", "export", "measure")
         "{program} build ./my-model --data test.csv --slices source --metric 'accuracy>=0.9' --metric 'accuracy[*]>=0.8'",
         "{program} build ./my-model -f moderation.yaml              with the engine and gates of a TransformerDeployment",
         "{program} build ./my-model --precision int8 -o json",
+        "{program} build ./my-model --distill texts.csv --gates gates.yaml     and a student with half of the layers",
     ),
 )
 @click.argument("model", required=False)
@@ -64,6 +64,18 @@ _STEPS: Final = ("fetch", "export", "measure")
 @click.option(
     "--metric", "metrics", multiple=True, help="A bound, such as 'accuracy>=0.9'; may be given several times."
 )
+@click.option("--distill", help="Texts from which a smaller student learns: a .csv or .jsonl file, or its URI.")
+@click.option("--distill-text", help="Their column (default: text).")
+@click.option("--distill-text-pair", help="Their column of second texts, where the task has them.")
+@click.option(
+    "--distill-layers", type=click.IntRange(1, 1000), help="Layers of the student (default: every second one)."
+)
+@click.option(
+    "--distill-epochs", type=click.IntRange(1, 1000), help="How often the texts are gone through (default: 3)."
+)
+@click.option("--distill-max-duration", help="Training ends after this time (default: 30m).")
+@click.option("--distill-learning-rate", type=float, help="Highest learning rate (default: 1e-4).")
+@click.option("--distill-seed", type=click.IntRange(0), help="Seed of the training (default: 0).")
 @click.option("--gates", type=click.Path(path_type=Path), help="A file with gates, as spec.engine.gates has them.")
 @click.option("-f", "--filename", type=click.Path(path_type=Path), help="A manifest whose engine and gates are taken.")
 @click.option(
@@ -120,7 +132,10 @@ def _order(options: dict[str, Any]) -> order.Order:
     columns = {name: options[name] for name in ("text", "text_pair", "label")}
     columns["slices"] = tuple(part.strip() for part in (options["slices"] or "").split(",") if part.strip())
     data = order.data_address(options["data"]) if options["data"] else None
-    return order.with_data(wanted, data, columns, [order.metric(text) for text in options["metrics"]])
+    wanted = order.with_data(wanted, data, columns, [order.metric(text) for text in options["metrics"]])
+    texts = order.data_address(options["distill"], "--distill") if options["distill"] else None
+    lesson = {name.removeprefix("distill_"): value for name, value in options.items() if name.startswith("distill_")}
+    return order.with_student(wanted, texts, lesson)
 
 
 def _run(wanted: order.Order, outcome: folder.Outcome, shown: progress.Shown) -> tuple[BuildRequest, bool]:
@@ -130,7 +145,7 @@ def _run(wanted: order.Order, outcome: folder.Outcome, shown: progress.Shown) ->
     shown.done("inspect")
     request = wanted.request(found)
     outcome.lend(request.name)
-    for step in _STEPS:
+    for step in request.steps:
         steps.run(step, request=request.dumps())
         shown.done(step)
         if steps.unchanged:

@@ -48,6 +48,11 @@ B: dict[str, Any] = {"name": "b", "weight": 60, "model": {"uri": "pvc://models/m
             {"model": MODEL, "engine": {"runtime": "onnxruntime", "precision": "fp16"}},
             ["spec.engine", "need runtime tensorrt or auto"],
         ),
+        (
+            {"model": MODEL, "engine": {"distill": {"dataset": {"uri": "pvc://a/b.csv"}, "maxDuration": "25h"}}},
+            ["spec.engine.distill", "write a time from 1s to 24h"],
+        ),
+        ({"model": MODEL, "engine": {"distill": {"layers": 3}}}, ["spec.engine.distill.dataset", "Required"]),
         ({"model": MODEL, "variants": [B, {**B, "weight": 1}]}, ["spec.variants", "each needs its own"]),
         ({"model": MODEL, "variants": [B, {**B, "name": "c"}]}, ["spec.variants", "add up to more than 99"]),
         ({"model": MODEL, "variants": [{**B, "name": "control"}]}, ["spec.variants[0].name", "write another name"]),

@@ -6,6 +6,7 @@ from typing import Any
 
 from tapchanger_serving.build.pages import Built
 from tapchanger_serving.contract.artifact import Artifact, ArtifactFile
+from tapchanger_serving.contract.distill import Distillation, Epoch
 from tapchanger_serving.contract.gates import DatasetSource, EvaluationGate, Gates, MetricGate
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Candidate, GateResult, Hardware, Timing
 
@@ -55,6 +56,31 @@ SECTIONS: dict[str, Any] = {
     },
 }  # fmt: skip
 """Sections that a report may have, in its wire form."""
+
+DISTILLATION = Distillation(
+    teacher_layers=6, teacher_parameters=22_700_000, layers=(0, 2, 5), parameters=17_400_000, rows=12_000, in_evaluation=41,
+    duplicates=57, held_out=1000, trained_on=10_902, asked_epochs=3, best=2, stopped_by_budget=True, seconds=1830.5,
+    epochs=(
+        Epoch(number=0, held_out_loss=1.41899, agreement=0.61, seconds=9.1),
+        Epoch(number=1, train_loss=0.41, held_out_loss=0.081, agreement=0.968, seconds=880.2),
+        Epoch(number=2, train_loss=0.07, held_out_loss=0.0579, agreement=0.9812, seconds=890.2),
+        Epoch(number=3, train_loss=0.05, held_out_loss=0.0581, agreement=0.981, seconds=51.0, complete=False),
+    ),
+)  # fmt: skip
+
+
+def with_student() -> Built:
+    """A build that chose an engine of a student."""
+    student = Candidate(
+        runtime="openvino", precision="bf16", student_layers=3, texts_per_second=1180.5, p50_ms=1.4, memory_mib=60.0,
+        agreement=0.996, max_difference=0.09, passed=True,
+    )  # fmt: skip
+    why = (
+        "openvino bf16 of the 3-layer student gave 1180 texts/s, 6.15 times PyTorch's 192, with label agreement 0.9960"
+    )
+    found = built(student_layers=3, candidates=(*CANDIDATES, student), why=why, speedup=6.15, distillation=DISTILLATION)
+    asked = request(distill={"dataset": {"uri": "pvc://texts/all.csv"}, "layers": 3})
+    return Built(asked, found.manifest, found.report)
 
 
 def built(**report: Any) -> Built:

@@ -45,14 +45,14 @@ def word_pieces(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def small_bert(folder: Path, kind: type[Any], **config: Any) -> Path:
-    """A BERT of one layer with random weights and its tokenizer."""
+def small_bert(folder: Path, kind: type[Any], *, layers: int = 1, **config: Any) -> Path:
+    """A BERT of one layer, or of more, with random weights and its tokenizer."""
     folder.mkdir(parents=True)
     vocabulary = word_pieces(folder).get_vocab_size()
     torch.manual_seed(1)
     settings = transformers.BertConfig(
-        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=64, initializer_range=0.4, **config,
+        vocab_size=vocabulary, hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, **({"initializer_range": 0.4} | config),
     )  # fmt: skip
     kind(settings).save_pretrained(folder)
     for path in folder.glob("*.safetensors"):
@@ -110,8 +110,8 @@ class Build:
         return BuildRequest.model_validate(base | fields)
 
     def run(self, request: BuildRequest) -> BuildReport:
-        """All three steps, which must succeed and write nothing but JSON lines."""
-        for step in ("fetch", "export", "measure"):
+        """All steps, which must succeed and write nothing but JSON lines."""
+        for step in request.steps:
             done = self.step(step, request=request)
             assert done.returncode == 0, done.stdout + done.stderr
             assert done.stderr == ""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from tapchanger_cli.words import printable
 from tapchanger_operator.api.spec import EngineSpec, TransformerDeploymentSpec
+from tapchanger_serving.contract.distill import DURATION_HELP, Distill
 from tapchanger_serving.contract.gates import EvaluationGate, Gates, MetricGate
 from tapchanger_serving.contract.messages import BuildRequest, Inspection
 from tapchanger_serving.contract.software import software
@@ -62,7 +63,7 @@ def address(model: str) -> str:
     return model if "://" in model else f"file://{Path(model).resolve()}"
 
 
-def data_address(data: str) -> str:
+def data_address(data: str, hint: str = "--data") -> str:
     """The URI of a data file; one on this machine is pinned, so that other content is another build."""
     if "://" in data:
         return data
@@ -71,7 +72,7 @@ def data_address(data: str) -> str:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as problem:
-        raise click.BadParameter(f"{data}: {problem.strerror}", param_hint="--data") from problem
+        raise click.BadParameter(f"{data}: {problem.strerror}", param_hint=hint) from problem
     return f"file://{path}@sha256:{digest}"
 
 
@@ -121,6 +122,32 @@ def with_data(order: Order, uri: str | None, columns: dict[str, Any], metrics: S
     evaluation = _checked(EvaluationGate, before | {"dataset": dataset, "metrics": bounds})
     engine = order.engine.model_copy(update={"gates": gates.model_copy(update={"evaluation": evaluation})})
     return replace(order, engine=engine)
+
+
+def with_student(order: Order, uri: str | None, fields: dict[str, Any]) -> Order:
+    """The order with a student that learns from the texts at `uri`; `fields` are the options that begin with `--distill-`."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    before = order.engine.distill
+    if uri is None and before is None:
+        if given:
+            options = ", ".join(sorted(map(_distill_option, given)))
+            raise click.UsageError(f"{options}: from which texts? Add --distill FILE")
+        return order
+    wire = before.model_dump() if before else {}
+    columns = {name: given.pop(name) for name in ("text", "text_pair") if name in given}
+    dataset = wire.get("dataset", {}) | columns | ({"uri": uri} if uri else {})
+    try:
+        distill = Distill.model_validate(wire | given | {"dataset": dataset})
+    except ValidationError as problem:
+        wrong = problem.errors(include_url=False)[0]
+        hint = _distill_option(str(wrong["loc"][-1])) if wrong["loc"] else "--distill"
+        said = DURATION_HELP if hint == _distill_option("max_duration") else wrong["msg"]
+        raise click.BadParameter(f"{said}, not {wrong['input']!r}", param_hint=hint) from problem
+    return replace(order, engine=order.engine.model_copy(update={"distill": distill}))
+
+
+def _distill_option(field: str) -> str:
+    return f"--distill-{field.replace('_', '-')}"
 
 
 def metric(text: str) -> MetricGate:

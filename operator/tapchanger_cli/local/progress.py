@@ -15,7 +15,14 @@ from tapchanger_cli.words import number, printable
 
 Line = dict[str, Any]
 
-STEPS: Final = ("inspect", "fetch", "export", "measure")
+STEPS: Final = ("inspect", "fetch", "export", "distill", "measure")
+_FIGURES: Final = (
+    ("texts_per_second", "texts/s"),
+    ("train_loss", "loss"),
+    ("held_out_loss", "loss on held-out texts"),
+    ("agreement", "agreement"),
+    ("cosine", "cosine"),
+)
 _SUBJECTS: Final = ("candidate", "uri", "architecture", "runtime")
 
 
@@ -40,10 +47,10 @@ def told(line: Line) -> str:
         subject = f"{subject} {line['precision']}"
     if line.get("batch") and line.get("tokens"):
         subject = f"{line['batch']} × {line['tokens']} tokens"
+    if line.get("epoch") is not None:
+        subject = f"in epoch {line['epoch']}"
     figures = [
-        f"{_figure(line[name])} {unit}".strip()
-        for name, unit in (("texts_per_second", "texts/s"), ("agreement", "agreement"), ("cosine", "cosine"))
-        if isinstance(line.get(name), int | float)
+        f"{_figure(line[name])} {unit}".strip() for name, unit in _FIGURES if isinstance(line.get(name), int | float)
     ]
     if isinstance(line.get("texts"), int):
         figures.append(f"{line['texts']} texts")

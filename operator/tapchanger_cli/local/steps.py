@@ -27,6 +27,10 @@ Line = dict[str, Any]
 _OPTIONS: Final = {
     "spec.model.uri": "MODEL",
     "spec.model.task": "--task",
+    "spec.engine.distill.dataset": "--distill",
+    "spec.engine.distill.layers": "--distill-layers",
+    "spec.engine.distill.learningRate": "--distill-learning-rate",
+    "spec.engine.distill": "--distill",
     "spec.engine.gates.evaluation.dataset": "--data",
     "spec.engine.gates": "--gates",
     "spec.engine": "--runtime, --precision",

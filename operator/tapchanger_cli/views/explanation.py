@@ -16,7 +16,7 @@ from tapchanger_cli.views import evidence
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, heading, table, truth
 from tapchanger_cli.words import clock, number
 from tapchanger_operator.api import reference
-from tapchanger_serving.contract.messages import BuildReport, Candidate, GateResult
+from tapchanger_serving.contract.messages import BuildReport, Candidate, GateResult, engine_title
 
 _BUSY = 0.05
 """From this share of waiting on a measurement is said to be disturbed."""
@@ -88,7 +88,7 @@ def _build(build: Build) -> RenderableType:
 def report(found: BuildReport) -> Iterator[RenderableType]:
     """The engine chosen, its gates and all candidates."""
     rate = f"{number(found.torch_texts_per_second)} texts/s"
-    yield Text(f"{found.runtime} {found.precision}, {found.speedup:.2f} times PyTorch ({rate})")
+    yield Text(f"{engine_title(found)}, {found.speedup:.2f} times PyTorch ({rate})")
     if found.small:
         yield Text(
             f"batches of up to {found.small.tokens} tokens: {found.small.runtime} {found.small.precision}, "
@@ -104,6 +104,9 @@ def report(found: BuildReport) -> Iterator[RenderableType]:
     columns = ("CANDIDATE", "TEXTS/S", "P50 MS", "SCORE", "MEMORY MIB", "START MS", "FIDELITY", "", "NOTE")
     figures = ("TEXTS/S", "P50 MS", "SCORE", "MEMORY MIB", "START MS", "FIDELITY")
     yield table(columns, [_candidate(entry, found) for entry in found.candidates], right=figures)
+    if found.distillation:
+        yield Text("")
+        yield Text(f"Distillation: {found.distillation.summary}")
 
 
 def _place(build: Build) -> Iterator[RenderableType]:
@@ -132,8 +135,8 @@ def _gate(entry: GateResult) -> tuple[RenderableType | str, ...]:
 
 
 def _candidate(entry: Candidate, found: BuildReport) -> tuple[RenderableType | str, ...]:
-    chosen = (entry.runtime, entry.precision) == (found.runtime, found.precision)
-    name = Text(f"{entry.runtime} {entry.precision}", style="bold" if chosen else "")
+    chosen = engine_title(entry) == engine_title(found)
+    name = Text(engine_title(entry), style="bold" if chosen else "")
     fidelity = entry.agreement if entry.agreement is not None else entry.cosine
     figures = (entry.texts_per_second, entry.p50_ms, entry.score, entry.memory_mib, entry.start_ms, fidelity)
     mark: RenderableType = Text("chosen", style=GOOD) if chosen else _passed(entry.passed)

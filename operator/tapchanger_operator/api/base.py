@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -10,29 +9,19 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from tapchanger_serving.contract.duration import DURATION_PATTERN as DURATION_PATTERN
+from tapchanger_serving.contract.duration import Duration as Duration
+from tapchanger_serving.contract.duration import seconds as seconds
+
 GROUP: Final = "tapchanger.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
-
-DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
-"""A length of time such as `50ms`, `1m30s` or `30d`."""
 
 PollInterval = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}(m|h|d))+$", max_length=32)]
 """A length of time in whole minutes, hours or days: `5m`, `1h30m`, `1d`."""
 
 FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 """A Kubernetes structure that is passed on as it is; the API server validates it where it is used."""
-
-
-def seconds(duration: str) -> float:
-    """Length of `duration` in seconds. Raises ValueError where it isn't one."""
-    if not re.match(DURATION_PATTERN, duration):
-        raise ValueError(f"{duration!r} is not a duration; write for example 50ms, 30s, 5m or 1h30m")
-    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(duration))
 
 
 def timestamp(unix: float) -> str:

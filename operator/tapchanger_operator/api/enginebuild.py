@@ -10,6 +10,7 @@ from tapchanger_operator.api.base import FreeForm, Model, StatusModel
 from tapchanger_operator.api.credentials import Credentials
 from tapchanger_operator.api.spec import ServedTask
 from tapchanger_operator.api.status import Condition
+from tapchanger_serving.contract.distill import DISTILL, Distill
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
 from tapchanger_serving.contract.messages import (
     BuildReport,
@@ -52,12 +53,13 @@ class EngineBuildSpec(Model):
     calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
     tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
+    distill: Distill | None = Field(default=None, description=DISTILL)
     builder: str = Field(description="The builder image.")
     hardware: Hardware
     placement: FreeForm = {}
 
 
-Phase = Literal["Pending", "Fetching", "Exporting", "Measuring", "Ready", "Failed"]
+Phase = Literal["Pending", "Fetching", "Exporting", "Distilling", "Measuring", "Ready", "Failed"]
 
 
 class EngineBuildStatus(StatusModel):

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model, rules
 from tapchanger_operator.api.credentials import Credentials
+from tapchanger_serving.contract.distill import DISTILL, Distill
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
 from tapchanger_serving.contract.messages import Precision, Runtime, Shapes, Task
 from tapchanger_serving.contract.plans import TensorRtOptions
@@ -51,6 +52,7 @@ class VariantEngine(Model):
     calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
     tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
+    distill: Distill | None = Field(default=None, description=DISTILL)
 
 
 class Variant(Model):

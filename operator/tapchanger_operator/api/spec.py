@@ -10,6 +10,7 @@ from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeFo
 from tapchanger_operator.api.credentials import Credentials
 from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Experiment, Variant
 from tapchanger_operator.api.rollout import RolloutSpec
+from tapchanger_serving.contract.distill import DISTILL, Distill
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
 from tapchanger_serving.contract.messages import Precision, Runtime, Shapes
 from tapchanger_serving.contract.plans import TensorRtOptions
@@ -64,6 +65,7 @@ class EngineSpec(Model):
     calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
     tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
+    distill: Distill | None = Field(default=None, description=DISTILL)
 
 
 class Replicas(Model):

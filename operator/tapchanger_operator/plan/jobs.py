@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tapchanger_operator import names
@@ -27,7 +28,6 @@ from tapchanger_operator.settings import Images, Store
 from tapchanger_serving.contract import names as contract
 from tapchanger_serving.contract.messages import BuildRequest, Collection, Inspection
 
-BUILD_STEPS = ("fetch", "export", "measure")
 _FETCHING = ("inspect", "fetch")
 """The steps that reach out; the others run code on what was fetched and get no credentials."""
 _STORING = ("fetch", "measure", "collect")
@@ -104,7 +104,7 @@ def _inspecting(
 
 
 def build_job(owner: Owner, spec: EngineBuildSpec, images: Images, store: Store = stores.VOLUME) -> Manifest:
-    """The Job that builds an engine: fetch and export as init containers, then measure, so that each shows as a step."""
+    """The Job that builds an engine: all steps but the last as init containers, so that each shows as a step."""
     request = BuildRequest(
         name=owner.name,
         uri=spec.model.uri,
@@ -117,15 +117,16 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images, store: Store 
         calibration_data=spec.calibration_data,
         temperature_scaling=spec.temperature_scaling,
         tensorrt=spec.tensorrt,
+        distill=spec.distill,
         hardware=spec.hardware,
     )
     containers = []
-    for step in BUILD_STEPS:
+    for step in request.steps:
         container = _container(step, images)
         container["args"] = [step]
         container["env"].append({"name": contract.ENV_BUILD_REQUEST, "value": request.dumps()})
         containers.append(container)
-    return _job(
+    job = _job(
         owner,
         name=owner.name,
         component=names.COMPONENT_BUILD,
@@ -135,6 +136,9 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images, store: Store 
         where={**spec.placement, "affinity": _like_inspected(spec)},
         store=store,
     )
+    if spec.distill:
+        job["spec"]["activeDeadlineSeconds"] += math.ceil(spec.distill.max_seconds)
+    return job
 
 
 def collect_job(owner: Owner, number: int, order: Collection, images: Images, store: Store = stores.VOLUME) -> Manifest:

@@ -62,6 +62,8 @@ def inspection_key(spec: TransformerDeploymentSpec) -> str:
     }
     if spec.engine.calibration_data:
         question["calibration"] = spec.engine.calibration_data.uri
+    if spec.engine.distill:
+        question["distill"] = spec.engine.distill.dataset.uri
     if spec.model.credentials:
         question["credentials"] = spec.model.credentials.secret_name
     return content_hash(question, 10)
@@ -82,6 +84,8 @@ def data_uris(engine: EngineSpec | EngineBuildSpec) -> dict[str, str]:
         found["gates.evaluation.dataset.uri"] = engine.gates.evaluation.dataset.uri
     if engine.calibration_data:
         found["calibrationData.uri"] = engine.calibration_data.uri
+    if engine.distill:
+        found["distill.dataset.uri"] = engine.distill.dataset.uri
     return found
 
 
@@ -101,6 +105,7 @@ def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builde
         calibration_data=spec.engine.calibration_data,
         temperature_scaling=spec.engine.temperature_scaling or None,
         tensorrt=spec.engine.tensorrt.chosen if spec.engine.tensorrt else None,
+        distill=spec.engine.distill,
         builder=builder,
         hardware=inspection.hardware,
         placement=placement(spec.serving.template),

@@ -21,6 +21,7 @@ _PHASES: Final = {
     "Pending": "the build waits for a node",
     "Fetching": "fetching the checkpoint",
     "Exporting": "exporting the model and recording PyTorch's answers",
+    "Distilling": "training a smaller student with the model as its teacher",
     "Measuring": "measuring the candidates and checking the gates",
 }
 

@@ -16,11 +16,17 @@ from tapchanger_operator.status.conditions import condition, merged
 from tapchanger_serving.contract.messages import BuildReport, StepFailure
 from tapchanger_serving.contract.stored import artifact_path, report_path
 
-_PHASES: Final[dict[str, Phase]] = {"fetch": "Fetching", "export": "Exporting", "measure": "Measuring"}
+_PHASES: Final[dict[str, Phase]] = {
+    "fetch": "Fetching",
+    "export": "Exporting",
+    "distill": "Distilling",
+    "measure": "Measuring",
+}
 _WORDS: Final[dict[Phase, str]] = {
     "Pending": "waiting for a node and the builder image",
     "Fetching": "fetching the checkpoint",
     "Exporting": "exporting the model and recording PyTorch's answers",
+    "Distilling": "training a smaller student with the model as its teacher",
     "Measuring": "measuring the candidates and checking the gates",
 }
 
@@ -92,7 +98,8 @@ def _succeeded(name: str, before: EngineBuildStatus, job: JobState, generation: 
     except ValidationError as problem:
         message = f"the build's report can't be read ({problem.error_count()} errors); are operator and builder of one release?"
         return _failed(before, reasons.BUILD_CRASHED, message, generation, now)
-    engine = f"{report.runtime}/{report.precision}"
+    student = f" ({report.student_layers}-layer student)" if report.student_layers else ""
+    engine = f"{report.runtime}/{report.precision}{student}"
     parts = [
         condition(reasons.READY, "True", reasons.BUILD_READY, report.why),
         condition(reasons.STALLED, "False", reasons.NOT_STALLED),

@@ -20,6 +20,7 @@ from tapchanger_operator.status import arms, routes
 from tapchanger_operator.status.conditions import condition, merged, truth
 from tapchanger_operator.status.sentences import canary_sentence, sentence, why_not_serving
 from tapchanger_operator.status.situation import Situation
+from tapchanger_serving.contract.messages import engine_title
 from tapchanger_serving.contract.windows import Interval
 
 
@@ -88,7 +89,7 @@ def _built(situation: Situation) -> Condition:
     if problem is None and situation.resolution.build:
         seen = situation.snapshot.builds.get(situation.resolution.build[0])
         report = seen.status.report if seen else None
-        detail = f"{report.runtime} {report.precision}, {report.speedup:.2f} times PyTorch" if report else ""
+        detail = f"{engine_title(report)}, {report.speedup:.2f} times PyTorch" if report else ""
         return condition(
             reasons.BUILT, "True", reasons.BUILD_READY, f"engine {situation.resolution.build[0]}: {detail}"
         )

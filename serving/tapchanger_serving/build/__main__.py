@@ -1,4 +1,4 @@
-"""`python -m tapchanger_serving.build {inspect,probe,fetch,export,measure,collect}`."""
+"""`python -m tapchanger_serving.build {inspect,probe,fetch,export,distill,measure,collect}`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("fetch", "copy and verify the checkpoint"),
         ("export", "make the ONNX graph and PyTorch's reference answers"),
+        ("distill", "train a smaller student with the model as its teacher"),
         ("measure", "make, time and compare the candidates, and store the chosen engine"),
     ):
         steps.add_parser(name, help=f"{text}; reads ${ENV_BUILD_REQUEST}")
@@ -92,6 +93,10 @@ def _step(options: argparse.Namespace) -> Callable[[Places], str | None]:
             from tapchanger_serving.build.export import export
 
             return lambda places: export(_request(), places)
+        case "distill":
+            from tapchanger_serving.build.distill.step import distill
+
+            return lambda places: distill(_request(), places)
         case "collect":
             from tapchanger_serving.build.collect import collect
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from tapchanger_serving.build.timing import Point, work
 from tapchanger_serving.build.waited import NOTABLE
-from tapchanger_serving.contract.messages import Candidate, SmallChoice
+from tapchanger_serving.contract.messages import Candidate, SmallChoice, engine_title
 
 NOISE = 0.03
 """Differences in speed below this share decide nothing: the more precise engine is taken."""
@@ -74,14 +74,14 @@ def score(speeds: Mapping[Point, float], best: Mapping[Point, float]) -> float:
 def preferred(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The measured candidates that passed, best first.
 
-    Best has the highest score; among those within 3 % of it, the most precise.
+    Best has the highest score; among those within 3 % of it, the model itself before a student of it, then the most precise.
     """
     left = [candidate for candidate in candidates if candidate.passed and candidate.score is not None]
     order = []
     while left:
         highest = max(_score(candidate) for candidate in left)
         close = [candidate for candidate in left if _score(candidate) >= (1 - NOISE) * highest]
-        best = min(close, key=lambda candidate: (_PRECISE_FIRST.index(candidate.precision), -_score(candidate)))
+        best = min(close, key=_preference)
         order.append(best)
         left.remove(best)
     return order
@@ -135,13 +135,14 @@ def explain(
         for other in candidates
         if not other.passed and other.texts_per_second and _speed(other) > speed
     ]
-    close = [
-        title(other) for other in candidates if other.passed and other is not chosen and _score(other) > _score(chosen)
-    ]
+    close = [other for other in candidates if other.passed and other is not chosen and _score(other) > _score(chosen)]
+    students = [other for other in close if other.student_layers and not chosen.student_layers]
+    coarse = [other for other in close if other not in students]
     if fallen:
         text += f"; faster, but failed a gate: {', '.join(fallen)}"
-    if close:
-        text += f"; within {NOISE:.0%} but less precise: {', '.join(close)}"
+    for words, others in (("less precise", coarse), ("a student's", students)):
+        if others:
+            text += f"; within {NOISE:.0%} but {words}: {', '.join(map(title, others))}"
     if waited is not None and waited >= NOTABLE:
         text += f"; the node was busy: engines waited for a CPU {waited:.0%} of the time"
     return text
@@ -154,8 +155,8 @@ def _helper(small: SmallChoice, chosen: Candidate) -> str:
 
 
 def title(candidate: Candidate) -> str:
-    """Runtime and precision."""
-    return f"{candidate.runtime} {candidate.precision}"
+    """As :func:`engine_title`."""
+    return engine_title(candidate)
 
 
 def closeness(candidate: Candidate) -> str:
@@ -165,6 +166,10 @@ def closeness(candidate: Candidate) -> str:
     if candidate.agreement is not None:
         return f"label agreement {candidate.agreement:.4f}"
     return "no parity figure"
+
+
+def _preference(candidate: Candidate) -> tuple[bool, int, float]:
+    return candidate.student_layers is not None, _PRECISE_FIRST.index(candidate.precision), -_score(candidate)
 
 
 def _speed(candidate: Candidate) -> float:

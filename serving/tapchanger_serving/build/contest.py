@@ -120,7 +120,10 @@ def _race(field: Field) -> Times:
 def _candidate(index: int, field: Field, ways: Sequence[Way], times: Times) -> Candidate:
     """A candidate with all but its speed at the reference point; its surface is that of its best way."""
     trial = field.trials[index]
-    base = Candidate(runtime=trial.recipe.runtime, precision=trial.recipe.precision, error=trial.error)
+    recipe = trial.recipe
+    base = Candidate(
+        runtime=recipe.runtime, precision=recipe.precision, student_layers=recipe.student_layers, error=trial.error
+    )
     if trial.error is not None:
         return base
     best, own = choose.fastest(ways), [way for way in ways if way.candidate == index]

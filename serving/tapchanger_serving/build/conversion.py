@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -32,18 +33,19 @@ def convert(request: BuildRequest, places: Places) -> None:
     log.info("loading model", architecture=checkpoint.architecture, parameters=checkpoint.weights.parameters)
     model = load_torch(places.checkpoint, request.task, attention="eager")
     output = HIDDEN if request.task == "feature-extraction" else LOGITS
-    _export_graphs(request, places, model, output, max_tokens=checkpoint.max_tokens)
+    export_graphs(request, places.exported, model, output, max_tokens=checkpoint.max_tokens)
     _write_reference(request, places, checkpoint, _facts(request, checkpoint, model, output), model)
 
 
-def _export_graphs(request: BuildRequest, places: Places, model: TorchModel, output: str, *, max_tokens: int) -> None:
+def export_graphs(request: BuildRequest, folder: Path, model: TorchModel, output: str, *, max_tokens: int) -> None:
+    """Writes the model's graph into `folder`, for a GPU also those in half precision."""
     started = time.monotonic()
     log.info("exporting graph")
-    export_graph(model.headed, places.exported / GRAPH, output, max_tokens=max_tokens)
+    export_graph(model.headed, folder / GRAPH, output, max_tokens=max_tokens)
     if request.hardware.gpu is not None:
         for precision, kind in HALVES.items():
             half = copy.deepcopy(model.headed).to(kind)
-            export_graph(half, places.exported / graph_of(precision), output, max_tokens=max_tokens)
+            export_graph(half, folder / graph_of(precision), output, max_tokens=max_tokens)
     log.info("exported graph", inputs=model.headed.inputs, output=output, seconds=round(time.monotonic() - started, 2))
 
 

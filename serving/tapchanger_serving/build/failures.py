@@ -12,6 +12,7 @@ CREDENTIALS_FIELD = "spec.model.credentials.secretName"
 STORE_FIELD = "Helm value store.uri"
 STORE_CREDENTIALS_FIELD = "Helm value store.credentials.secretName"
 DATASET_FIELD = "spec.engine.gates.evaluation.dataset"
+DISTILL_FIELD = "spec.engine.distill"
 CALIBRATION_FIELD = "spec.engine.calibrationData"
 
 

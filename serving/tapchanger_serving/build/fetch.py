@@ -8,7 +8,8 @@ from tapchanger_serving.build import cache, collect, credentials, durations, log
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.dataset import require_size, suffix_of
 from tapchanger_serving.build.digest import copy_hashed, copy_tree
-from tapchanger_serving.build.failures import CALIBRATION_FIELD, DATASET_FIELD, MODEL_FIELD, StepError
+from tapchanger_serving.build.distill.pick import require_smaller
+from tapchanger_serving.build.failures import CALIBRATION_FIELD, DATASET_FIELD, DISTILL_FIELD, MODEL_FIELD, StepError
 from tapchanger_serving.build.inspection import require_pin
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.scratch import scratch
@@ -19,7 +20,8 @@ from tapchanger_serving.contract.messages import BuildRequest
 def fetch(request: BuildRequest, places: Places) -> None:
     """Copies what the build needs; if the store already holds this build, only leaves the marker that says so.
 
-    Raises `DigestMismatch` if the checkpoint is not the one that was inspected.
+    Raises `DigestMismatch` if the checkpoint is not the one that was inspected, `DistillInvalid` if it has too few layers for the
+    student that is asked for.
     """
     places.work.mkdir(parents=True, exist_ok=True)
     places.unchanged.unlink(missing_ok=True)
@@ -46,10 +48,14 @@ def fetch(request: BuildRequest, places: Places) -> None:
             field=MODEL_FIELD,
             remedy="leave a published checkpoint as it is and give a new version a new path",
         )
+    if request.distill:
+        require_smaller(places.checkpoint, request.distill)
     log.info("fetched checkpoint", uri=request.uri, digest=digest, seconds=round(time.monotonic() - started, 2))
     evaluation, calibration = request.gates.evaluation, request.calibration_data
     _fetch_data(places, "dataset", evaluation.dataset.uri if evaluation else None, DATASET_FIELD)
     _fetch_data(places, "calibration", calibration.uri if calibration else None, CALIBRATION_FIELD)
+    distill = request.distill
+    _fetch_data(places, "distill", distill.dataset.uri if distill else None, f"{DISTILL_FIELD}.dataset")
     durations.remember(places, "fetch")
 
 

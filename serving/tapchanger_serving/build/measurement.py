@@ -16,6 +16,8 @@ from tapchanger_serving.build.candidates import Bench, artifact_files, plan
 from tapchanger_serving.build.choose import Arrangement, Way
 from tapchanger_serving.build.contest import Contest, Field, hold
 from tapchanger_serving.build.dataset import Rows
+from tapchanger_serving.build.distill import student
+from tapchanger_serving.build.distill.student import Student
 from tapchanger_serving.build.exported import REFERENCE, Exported
 from tapchanger_serving.build.failures import GATES_FIELD, StepError
 from tapchanger_serving.build.gates.evaluation import Examination
@@ -48,7 +50,7 @@ _SMALL = "small/"
 class Measurement:
     """What the measurement works on. `reference` holds PyTorch's answers to all `rows`.
 
-    `calibration` are the texts for int8 ranges where the request names some.
+    `calibration` are the texts for int8 ranges where the request names some, `student` the smaller model to try beside it.
     """
 
     request: BuildRequest
@@ -58,6 +60,7 @@ class Measurement:
     texts: Encoded
     reference: Floats
     calibration: Rows | None = None
+    student: Student | None = None
 
     @classmethod
     def prepare(cls, request: BuildRequest, places: Places) -> Measurement:
@@ -70,7 +73,8 @@ class Measurement:
         apart = request.task == "feature-extraction"
         texts = Encoded.of(tokenizer, rows, model.max_batch_size, apart=apart)
         calibration = load_calibration(request, places.calibration_data())
-        return cls(request, places, model, rows, texts, reference, calibration)
+        found = student.find(request, places)
+        return cls(request, places, model, rows, texts, reference, calibration, found)
 
     def report(self) -> BuildReport:
         """Does it all and stores the artifact. Raises `EngineIncompatible` or `GateFailed`."""
@@ -85,6 +89,7 @@ class Measurement:
             size_bytes=size,
             runtime=chosen.runtime,
             precision=chosen.precision,
+            student_layers=chosen.student_layers,
             why=choose.explain(chosen, contest.candidates, torch_speed, small, contest.waited),
             speedup=round((chosen.texts_per_second or 0.0) / torch_speed, 3),
             torch_texts_per_second=round(torch_speed, 2),
@@ -98,6 +103,7 @@ class Measurement:
             calibration=verdict.calibration,
             robustness=verdict.robustness,
             data=data,
+            distillation=self.student.record if self.student else None,
         )
 
     def _data(self) -> tuple[DataQuality | None, list[GateResult]]:
@@ -142,11 +148,11 @@ class Measurement:
             timings=self.places.timings, tensorrt=self.request.tensorrt_or_default,
         )  # fmt: skip
         feeds = timing.full_batch(self.texts, *timing.reference_point(self._shapes))
-        recipes = plan(self.request, self.request.hardware)
+        recipes = student.recipes(plan(self.request, self.request.hardware), self.student)
         trials = []
         for number, recipe in enumerate(recipes, start=1):
             log.progress("trying candidate", number, len(recipes), candidate=recipe.name)
-            trials.append(attempt(recipe, bench, texts, reference, feeds))
+            trials.append(attempt(recipe, student.bench(bench, recipe, self.student), texts, reference, feeds))
         return trials
 
     def _encoded(self, rows: Rows) -> Encoded:
@@ -179,7 +185,9 @@ class Measurement:
                 break
         else:
             raise self._refusal(examined, candidates, trials)
-        ways = [way for way in contest.ways if way.candidate == index or self._may_help(way, candidates)]
+        ways = [
+            way for way in contest.ways if way.candidate == index or self._may_help(way, candidates[index], candidates)
+        ]
         arrangement = next(
             found
             for found in choose.arrangements(index, ways)
@@ -187,9 +195,11 @@ class Measurement:
         )
         return candidates[index], arrangement, examined[index]
 
-    def _may_help(self, way: Way, candidates: list[Candidate]) -> bool:
-        """A temperature is fitted for one engine, so with it another one takes no part."""
-        return candidates[way.candidate].passed and not self.request.temperature_scaling
+    def _may_help(self, way: Way, best: Candidate, candidates: list[Candidate]) -> bool:
+        """A temperature is fitted for one engine, so with it another one takes no part. A text has one model's answer."""
+        other = candidates[way.candidate]
+        same_model = other.student_layers == best.student_layers
+        return other.passed and same_model and not self.request.temperature_scaling
 
     def _examine(self, trial: Trial) -> Verdict:
         log.info("checking gates", candidate=trial.recipe.name)
@@ -234,7 +244,7 @@ class Measurement:
                 options=dict(other.opened(0).options),
             )
         files[TOKENIZER_FILE] = self.places.exported / TOKENIZER_FILE
-        files["config.json"] = self.places.checkpoint / "config.json"
+        files["config.json"] = student.config(self.places, trial.recipe, self.student)
         manifest = Artifact(
             task=self.model.task,
             runtime=trial.recipe.runtime,

@@ -48,6 +48,11 @@ class Places:
         return self.work / "export"
 
     @property
+    def student(self) -> Path:
+        """What `distill` leaves for `measure`: the same of the student as `exported` has of the model."""
+        return self.work / "student"
+
+    @property
     def candidates(self) -> Path:
         """One folder per candidate engine."""
         return self.work / "candidates"
@@ -69,6 +74,10 @@ class Places:
     def calibration_data(self) -> Path | None:
         """The fetched calibration texts, if the request names any."""
         return next(iter(sorted(self.work.glob("calibration.*"))), None)
+
+    def distill_data(self) -> Path | None:
+        """The fetched texts for distillation, if the request names any."""
+        return next(iter(sorted(self.work.glob("distill.*"))), None)
 
     def report(self, name: str) -> Path:
         """The stored report of the build `name`: what makes the build finished."""

@@ -7,7 +7,13 @@ from functools import partial
 
 from tapchanger_serving.build import termination
 from tapchanger_serving.build.gates.results import UNBOUNDED
-from tapchanger_serving.contract.messages import TERMINATION_MESSAGE_LIMIT, BuildReport, Candidate, GateResult
+from tapchanger_serving.contract.messages import (
+    TERMINATION_MESSAGE_LIMIT,
+    BuildReport,
+    Candidate,
+    GateResult,
+    engine_title,
+)
 
 _CLASSES = 3
 
@@ -15,8 +21,8 @@ _CLASSES = 3
 def report_text(report: BuildReport) -> str:
     """The report as JSON of at most 4096 bytes.
 
-    The candidates' own surfaces are never in it. Versions, diagrams and examples go first, then details, passed slices, words
-    and surface points; last go whole sections.
+    The candidates' own surfaces are never in it. Versions, diagrams, examples and epochs go first, then details, passed
+    slices, words and surface points; last go whole sections.
     """
     report = _one_surface(report)
     for smaller in _STAGES:
@@ -61,6 +67,16 @@ def _no_lists(report: BuildReport) -> BuildReport:
     return report.model_copy(update={"calibration": calibration, "data": data, "robustness": flips})
 
 
+def _brief_distillation(report: BuildReport) -> BuildReport:
+    """Of the epochs only that before any training, the best and the last."""
+    found = report.distillation
+    if found is None:
+        return report
+    last = len(found.epochs) - 1
+    kept = tuple(epoch for index, epoch in enumerate(found.epochs) if index in (0, last) or epoch.number == found.best)
+    return report.model_copy(update={"distillation": found.model_copy(update={"epochs": kept})})
+
+
 def _short_errors(report: BuildReport) -> BuildReport:
     return report.model_copy(
         update={"candidates": tuple(_shortened(candidate, 120) for candidate in report.candidates)}
@@ -99,6 +115,16 @@ def _brief(gate: GateResult) -> GateResult:
     )
 
 
+def _fewer_candidates(report: BuildReport, count: int) -> BuildReport:
+    """The chosen one stays, then the fastest, in their order."""
+    ranked = sorted(
+        report.candidates,
+        key=lambda one: (engine_title(one) != engine_title(report), -(one.texts_per_second or 0.0)),
+    )
+    kept = {id(one) for one in ranked[:count]}
+    return report.model_copy(update={"candidates": tuple(one for one in report.candidates if id(one) in kept)})
+
+
 def _short_words(report: BuildReport) -> BuildReport:
     return report.model_copy(
         update={
@@ -118,7 +144,7 @@ def _no_intervals(report: BuildReport) -> BuildReport:
 
 
 def _no_sections(report: BuildReport) -> BuildReport:
-    return report.model_copy(update={"data": None, "robustness": ()})
+    return report.model_copy(update={"data": None, "robustness": (), "distillation": None})
 
 
 def _no_software(report: BuildReport) -> BuildReport:
@@ -128,6 +154,7 @@ def _no_software(report: BuildReport) -> BuildReport:
 _STAGES: tuple[Callable[[BuildReport], BuildReport], ...] = (
     _no_software,
     _no_lists,
+    _brief_distillation,
     _short_errors,
     _no_passed_details,
     partial(_fewer_gates, count=12),
@@ -135,6 +162,7 @@ _STAGES: tuple[Callable[[BuildReport], BuildReport], ...] = (
     _corners,
     _no_sections,
     _no_intervals,
+    partial(_fewer_candidates, count=8),
     partial(_fewer_gates, count=6),
     partial(_fewer_gates, count=3),
 )

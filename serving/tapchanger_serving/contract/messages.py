@@ -4,11 +4,12 @@ container's termination message, which the kubelet keeps to 4096 bytes.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import Field
 
 from tapchanger_serving.contract.base import Message
+from tapchanger_serving.contract.distill import Distill, Distillation
 from tapchanger_serving.contract.evidence import Calibration, DataQuality, Flips, Interval
 from tapchanger_serving.contract.gates import Gates, TextSource
 from tapchanger_serving.contract.plans import TensorRtOptions
@@ -79,7 +80,7 @@ class Shapes(Message):
 
 
 class BuildRequest(Message):
-    """What the steps fetch, export and measure are asked to do.
+    """What the steps of a build are asked to do.
 
     `calibration_data` are the texts on which int8 and fp8 engines find their ranges; without it, the comparison texts are.
     `temperature_scaling` fits a temperature on one half of the evaluation data, and the engine's scores follow it.
@@ -96,12 +97,18 @@ class BuildRequest(Message):
     calibration_data: TextSource | None = None
     temperature_scaling: bool | None = None
     tensorrt: TensorRtOptions | None = None
+    distill: Distill | None = None
     hardware: Hardware
 
     @property
     def tensorrt_or_default(self) -> TensorRtOptions:
         """What the request says of TensorRT engines."""
         return self.tensorrt or TensorRtOptions()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps of the build, in order."""
+        return ("fetch", "export", *(("distill",) if self.distill else ()), "measure")
 
 
 class Collection(Message):
@@ -137,11 +144,13 @@ class Candidate(Message):
     `threads` 0 means all cores. `memory_mib` is what loading and running it adds to a process, `start_ms` how long a process
     takes from opening it to its first answer, `size_bytes` its files. `surface` has the points that were measured: what is
     far behind with some tokens is not tried with more. `note` is what people should know of how it was made.
-    A candidate that failed has `error` and no figures.
+    A candidate that failed has `error` and no figures. `student_layers` is how many layers the distilled student has that this
+    is an engine of; None where it is one of the model itself.
     """
 
     runtime: str
     precision: str
+    student_layers: int | None = None
     texts_per_second: float | None = None
     p50_ms: float | None = None
     score: float | None = None
@@ -196,12 +205,14 @@ class BuildReport(Message):
     `waited` is the share of the measurement in which the engines' threads wanted a CPU and had none, from 0 to 1; None where the
     system doesn't tell. `digest` is `sha256:<hex>` of the stored report's bytes, and
     `artifact_uri` and `report_uri` say where both lie if not in the volume: only the termination message can say these.
+    `student_layers` is the chosen candidate's, `distillation` how the student came about.
     """
 
     artifact: str
     size_bytes: int
     runtime: str
     precision: str
+    student_layers: int | None = None
     why: str
     speedup: float
     torch_texts_per_second: float
@@ -215,7 +226,33 @@ class BuildReport(Message):
     calibration: Calibration | None = None
     robustness: tuple[Flips, ...] = ()
     data: DataQuality | None = None
+    distillation: Distillation | None = None
     software: dict[str, str] | None = None
     digest: str | None = None
     artifact_uri: str | None = None
     report_uri: str | None = None
+
+
+class Titled(Protocol):
+    """What is an engine, or may become one."""
+
+    @property
+    def runtime(self) -> str:
+        """Of the candidates' runtimes."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Of the candidates' precisions."""
+        ...
+
+    @property
+    def student_layers(self) -> int | None:
+        """As :class:`Candidate` has it."""
+        ...
+
+
+def engine_title(engine: Titled) -> str:
+    """Runtime and precision, and whether it is a student: `openvino int8`, `openvino int8 of the 3-layer student`."""
+    student = f" of the {engine.student_layers}-layer student" if engine.student_layers else ""
+    return f"{engine.runtime} {engine.precision}{student}"

@@ -11,10 +11,23 @@ from tapchanger_serving.build.choose import Arrangement, Way
 from tapchanger_serving.contract.messages import Candidate, SmallChoice
 
 
-def candidate(precision: str, speed: float | None, *, passed: bool = True, runtime: str = "openvino") -> Candidate:
+def candidate(
+    precision: str,
+    speed: float | None,
+    *,
+    passed: bool = True,
+    runtime: str = "openvino",
+    student_layers: int | None = None,
+) -> Candidate:
     score = None if speed is None else speed / 1000
     return Candidate(
-        runtime=runtime, precision=precision, texts_per_second=speed, score=score, passed=passed, agreement=0.99
+        runtime=runtime,
+        precision=precision,
+        student_layers=student_layers,
+        texts_per_second=speed,
+        score=score,
+        passed=passed,
+        agreement=0.99,
     )
 
 
@@ -31,6 +44,19 @@ def test_within_three_percent_the_more_precise_comes_first() -> None:
 def test_equal_precision_is_decided_by_speed() -> None:
     order = choose.preferred([candidate("fp32", 100, runtime="onnxruntime"), candidate("fp32", 101)])
     assert [each.runtime for each in order] == ["openvino", "onnxruntime"]
+
+
+def test_a_student_is_taken_only_where_it_is_clearly_faster() -> None:
+    model, student = candidate("bf16", 100), candidate("fp32", 102, student_layers=3)
+    assert choose.preferred([student, model]) == [model, student]
+    told = choose.explain(model, [model, student], 50)
+    assert told.endswith("within 3% but a student's: openvino fp32 of the 3-layer student")
+    faster = candidate("fp32", 150, student_layers=3)
+    assert choose.preferred([model, faster]) == [faster, model]
+    assert choose.explain(faster, [model, faster], 50).startswith(
+        "openvino fp32 of the 3-layer student gave 150 texts/s"
+    )
+    assert choose.preferred([model, faster.model_copy(update={"passed": False})]) == [model]
 
 
 def test_what_failed_is_not_in_the_order() -> None:

@@ -125,6 +125,26 @@ def test_evaluation_data_is_fetched_with_its_pin(
     assert failure(places).field == "spec.engine.gates.evaluation.dataset.uri"
 
 
+def test_texts_for_a_student_are_fetched_if_a_student_can_be_smaller(
+    make_checkpoint: Make, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts.csv").write_text("text\na\n")
+    distill = {"dataset": {"uri": f"file://{tmp_path}/texts.csv"}, "layers": 2}
+    assert run(monkeypatch, "fetch", request(make_checkpoint("deep", num_hidden_layers=4), distill=distill)) == 0
+    assert places.distill_data() == places.work / "distill.csv"
+    assert run(monkeypatch, "fetch", request(make_checkpoint("flat", num_hidden_layers=2), distill=distill)) == 42
+    said = failure(places)
+    assert (said.reason, said.field) == ("DistillInvalid", "spec.engine.distill.layers")
+    assert said.remedy == "write 1, or leave it out for 1"
+
+
+def test_without_an_order_no_student_is_made(
+    make_checkpoint: Make, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, "distill", request(make_checkpoint())) == 0
+    assert not places.student.exists()
+
+
 def stored_build(places: Places, tmp_path: Path) -> BuildReport:
     (tmp_path / "engine").write_bytes(b"engine")
     manifest = Artifact(

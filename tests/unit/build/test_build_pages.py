@@ -72,7 +72,9 @@ def hostile() -> Built:
     [
         ("report.html", lambda: page.render(samples.built())),
         ("report.full.html", lambda: page.render(samples.with_sections(samples.built(), **samples.SECTIONS))),
+        ("report.student.html", lambda: page.render(samples.with_student())),
         ("card.md", lambda: card.render(samples.built())),
+        ("card.student.md", lambda: card.render(samples.with_student())),
     ],
 )
 def test_a_build_gives_the_golden_page_and_card(name: str, found: Any) -> None:
@@ -82,7 +84,7 @@ def test_a_build_gives_the_golden_page_and_card(name: str, found: Any) -> None:
 
 
 def test_no_golden_file_is_left_that_nothing_renders() -> None:
-    golden.no_stale(FOLDER, ("report.html", "report.full.html", "card.md"))
+    golden.no_stale(FOLDER, ("report.html", "report.full.html", "report.student.html", "card.md", "card.student.md"))
 
 
 @pytest.mark.parametrize("build", [samples.built, hostile], ids=["plain", "hostile"])
@@ -147,6 +149,19 @@ def test_only_an_engine_of_fewer_bits_is_called_quantized() -> None:
     assert relation("bf16") is None
     local = Built(samples.request(uri="file:///models/m"), samples.manifest(), samples.built().report)
     assert ModelCard(card.render(local)).data.base_model is None
+
+
+def test_a_student_is_told_apart_from_the_model_with_the_same_runtime_and_precision() -> None:
+    found = samples.with_student()
+    assert [found.is_chosen(one) for one in found.report.candidates] == [False] * 4 + [True]
+    text = " ".join(Seen(page.render(found)).texts)
+    for wanted in (
+        "openvino bf16 of the 3-layer student", "openvino bf16 student", "epoch 2 of 3 was closest to the model",
+        "41 texts were left out", "the time was over", "0, 2, 5",
+    ):  # fmt: skip
+        assert wanted in text, wanted
+    hub = ModelCard(card.render(found)).data
+    assert (hub.base_model_relation, "distillation" in (hub.tags or [])) == ("finetune", True)
 
 
 def test_figures_that_a_report_has_are_on_the_page() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tapchanger_serving.build import termination
 from tapchanger_serving.build.report import report_text
+from tapchanger_serving.contract.distill import Epoch
 from tapchanger_serving.contract.evidence import (
     Calibration,
     ClassShare,
@@ -28,6 +29,7 @@ from tapchanger_serving.contract.messages import (
     StepFailure,
     Timing,
 )
+from tests.support.built import DISTILLATION
 
 SURFACE = tuple(Timing(batch=b, tokens=t, p50_ms=1.5, p99_ms=2.5) for b in (1, 8, 32) for t in (16, 64))
 CANDIDATES = tuple(
@@ -119,6 +121,27 @@ def test_of_a_full_report_diagrams_and_examples_go_first_and_figures_stay() -> N
     assert kept.candidates == CANDIDATES
     assert len(kept.gates) == 12
     assert all(gate.interval for gate in kept.gates)
+
+
+def test_a_student_doubles_the_candidates_and_the_report_still_fits_with_the_chosen_one() -> None:
+    students = tuple(each.model_copy(update={"student_layers": 3}) for each in CANDIDATES * 3)
+    whole = full_report().model_copy(
+        update={
+            "candidates": (*CANDIDATES * 3, *students),
+            "student_layers": 3,
+            "distillation": DISTILLATION.model_copy(update={"epochs": DISTILLATION.epochs * 50}),
+        }
+    )
+    kept = BuildReport.model_validate_json(report_text(whole))
+    assert ("openvino", "int8", 3) in {(one.runtime, one.precision, one.student_layers) for one in kept.candidates}
+
+
+def test_of_many_epochs_the_first_the_best_and_the_last_stay() -> None:
+    epochs = tuple(Epoch(number=number, held_out_loss=1.0, seconds=1.0) for number in range(100))
+    whole = report().model_copy(update={"distillation": DISTILLATION.model_copy(update={"epochs": epochs, "best": 7})})
+    kept = BuildReport.model_validate_json(report_text(whole)).distillation
+    assert kept is not None
+    assert [epoch.number for epoch in kept.epochs] == [0, 7, 99]
 
 
 @settings(max_examples=50, deadline=None)

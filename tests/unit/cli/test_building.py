@@ -111,6 +111,29 @@ def test_a_build_is_named_by_its_content_and_not_by_where_it_lies(tmp_path: Path
     assert name() == name(uri="hf://team/m")
 
 
+def test_a_student_is_asked_for_by_a_file_and_what_differs_from_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("body\ntea\n")
+    options = {"text": "body", "text_pair": None, "layers": 3, "max_duration": "90s", "seed": None}
+    texts = order.data_address(str(tmp_path / "texts.csv"))
+    asked = order.with_student(order.Order("file:///m"), texts, options).request(FOUND)
+    assert asked.steps == ("fetch", "export", "distill", "measure")
+    assert asked.distill is not None
+    assert (asked.distill.dataset.uri, asked.distill.dataset.text) == (texts, "body")
+    assert (asked.distill.layers, asked.distill.epochs, asked.distill.max_seconds) == (3, 3, 90)
+    (tmp_path / "texts.csv").write_text("body\nrain\n")
+    other = order.data_address(str(tmp_path / "texts.csv"))
+    changed = order.with_student(order.Order("file:///m"), other, options).request(FOUND)
+    assert changed.name != asked.name
+    # Of a manifest that asks for a student already, options change what they name.
+    known = order.with_student(order.Order("file:///m"), "pvc://texts/all.csv", {"layers": 2, "epochs": 9})
+    again = order.with_student(known, None, {"layers": 4}).engine.distill
+    assert again is not None
+    assert (again.dataset.uri, again.layers, again.epochs) == ("pvc://texts/all.csv", 4, 9)
+    assert order.with_student(order.Order("file:///m"), None, {"layers": None}).request(FOUND).steps == (
+        "fetch", "export", "measure",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("uri", "label"),
     [
@@ -135,6 +158,16 @@ def test_the_folders_name_comes_from_the_models(uri: str, label: str) -> None:
         (["m", "-f", "broken.yaml"], "broken.yaml is no YAML"),
         (["m", "--gates", "list.yaml"], "list.yaml holds a list"),
         (["m", "--gates", "gates.yaml"], "gates.yaml: parity.minAgreement: Input should be less than or equal to 1"),
+        (
+            ["m", "--distill-layers", "3", "--distill-text", "body"],
+            "--distill-layers, --distill-text: from which texts? Add",
+        ),
+        (["m", "--distill", "none.csv"], "--distill: none.csv: No such file"),
+        (
+            ["m", "--distill", "texts.csv", "--distill-max-duration", "2d"],
+            "--distill-max-duration: write a time from 1s to 24h, such as 30m or 1h30m, not '2d'",
+        ),
+        (["m", "--distill", "texts.csv", "--distill-layers", "0"], "1<=x<=1000"),
         (["m", "--runtime", "magic"], "'magic' is not one of"),
         (["m", "--max-tokens", "2"], "8<=x<=32768"),
     ],
@@ -145,6 +178,7 @@ def test_wrong_usage_says_what_to_write(
     monkeypatch.chdir(tmp_path)
     for name, content in {
         "empty.yaml": "", "broken.yaml": "a: [", "list.yaml": "[1]", "gates.yaml": "parity: {minAgreement: 2}",
+        "texts.csv": "text\n",
     }.items():  # fmt: skip
         (tmp_path / name).write_text(content)
     result = run(*words)
@@ -198,6 +232,10 @@ def test_without_the_builder_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         (
             {"msg": "candidate failed", "candidate": "tensorrt fp16", "error": "no \x1b[31mGPU", "seconds": 1},
             "candidate failed tensorrt fp16 (1.0 s): no �[31mGPU",
+        ),
+        (
+            {"msg": "training student", "number": 82, "of": 314, "epoch": 1, "train_loss": 0.75411},
+            "training student in epoch 1 (82 of 314, 0.75411 loss)",
         ),
         ({"msg": "answering with PyTorch", "texts": 251}, "answering with PyTorch (251 texts)"),
         ({}, ""),

@@ -34,6 +34,7 @@ def conditions(status: EngineBuildStatus) -> dict[str, tuple[str, str]]:
         (None, "Pending", "waiting for a node and the builder image"),
         ("fetch", "Fetching", "fetching the checkpoint"),
         ("export", "Exporting", "exporting the model"),
+        ("distill", "Distilling", "training a smaller student"),
         ("measure", "Measuring", "measuring the candidates"),
     ],
 )
@@ -64,6 +65,11 @@ def test_a_finished_build_keeps_its_report() -> None:
     assert status.artifact_uri == f"pvc://tapchanger-artifacts/artifacts/{report().artifact.replace(':', '-')}"
     assert conditions(status)["Ready"] == ("True", reasons.BUILD_READY)
     assert "fastest of 4" in status.message
+
+
+def test_an_engine_of_a_student_is_called_one() -> None:
+    student = report().model_copy(update={"student_layers": 3})
+    assert after(JobState("Succeeded", answer=student.dumps())).engine == "openvino/bf16 (3-layer student)"
 
 
 def test_a_failed_build_has_the_steps_reason_and_remedy() -> None:

@@ -74,7 +74,10 @@ def test_filling_in_twice_changes_nothing() -> None:
     assert defaulted(SPEC, once) == once
 
 
-@pytest.mark.parametrize("of", [spec(), full_spec()])
+DISTILLED = spec(engine={"distill": {"dataset": {"uri": "pvc://texts/all.csv"}}})
+
+
+@pytest.mark.parametrize("of", [spec(), full_spec(), DISTILLED])
 def test_a_build_that_the_operator_writes_is_valid_and_stays_the_same_when_read(of: TransformerDeploymentSpec) -> None:
     build = engine_build(of, inspection(), IMAGES.builder)
     assert problems(BUILD_SPEC, build.wire()) == []
@@ -85,6 +88,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": ({"serving": {"replica": {}}}, "serving"),
     "unknown runtime": ({"engine": {"runtime": "abacus"}}, "engine.runtime"),
     "batch too large": ({"engine": {"shapes": {"maxBatchSize": 9999}}}, "engine.shapes.maxBatchSize"),
+    "student without texts": ({"engine": {"distill": {"layers": 3}}}, "engine.distill"),
+    "student without layers": (
+        {"engine": {"distill": {"dataset": {"uri": "pvc://a/b.csv"}, "layers": 0}}},
+        "engine.distill.layers",
+    ),
+    "training for days": (
+        {"engine": {"distill": {"dataset": {"uri": "pvc://a/b.csv"}, "maxDuration": "2d"}}},
+        "engine.distill.maxDuration",
+    ),
+    "no learning rate": (
+        {"engine": {"distill": {"dataset": {"uri": "pvc://a/b.csv"}, "learningRate": 0}}},
+        "engine.distill.learningRate",
+    ),
     "no replicas": ({"serving": {"replicas": {"min": 0}}}, "serving.replicas.min"),
     "weight of 100": ({"rollout": {"steps": [{"weight": 100}]}}, "rollout.steps.0.weight"),
     "weight as text": ({"rollout": {"steps": [{"weight": "5%"}]}}, "rollout.steps.0.weight"),
@@ -170,6 +186,17 @@ def test_what_no_operator_has_seen_yet_reads_as_in_progress(kind: str) -> None:
 
 def test_yaml_has_no_aliases() -> None:
     assert not any("&id" in text for text in crd.render().values())
+
+
+@pytest.mark.parametrize(("duration", "valid"), [("1s", True), ("24h", True), ("0s", False), ("24h1s", False)])
+def test_training_takes_from_a_second_to_a_day(duration: str, *, valid: bool) -> None:
+    wanted = {"distill": {"dataset": {"uri": "pvc://a/b.csv"}, "maxDuration": duration}}
+    if valid:
+        assert problems(SPEC, {"model": MODEL, "engine": wanted}) == []
+        assert spec(engine=wanted).engine.distill is not None
+        return
+    with pytest.raises(ValidationError, match=r"engine\.distill\.maxDuration\n.*write a time from 1s to 24h"):
+        spec(engine=wanted)
 
 
 VARIANT = {"name": "b", "weight": 10, "model": {"uri": "pvc://models/b"}}

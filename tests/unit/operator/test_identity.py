@@ -62,12 +62,26 @@ def test_where_a_model_lies_and_how_it_is_served_is_not_part_of_its_engine(chang
         {"engine": {"tensorrt": {"hardwareCompatibility": "AmperePlus"}}},
         {"engine": {"shapes": {"maxTokens": 64}}},
         {"engine": {"gates": {"parity": {"minAgreement": 0.5}}}},
+        {"engine": {"distill": {"dataset": {"uri": "pvc://data/texts.csv"}}}},
         {"model": {**MODEL, "task": "feature-extraction"}},
     ],
     ids=lambda change: str(next(iter(change.values()))),
 )
 def test_what_shapes_an_engine_is_part_of_its_name(change: dict[str, Any]) -> None:
     assert name_of(spec(**change)) != name_of(spec())
+
+
+def test_every_setting_of_a_student_and_its_data_s_pin_is_part_of_the_name() -> None:
+    dataset = {"uri": "pvc://data/texts.csv"}
+    changes = [
+        {"dataset": dataset},
+        {"dataset": {"uri": dataset["uri"] + "@sha256:" + "0" * 64}},
+        {"dataset": {**dataset, "text": "body"}},
+        *({"dataset": dataset, **more} for more in ({"layers": 2}, {"epochs": 5}, {"maxDuration": "5m"}, {"seed": 1})),
+    ]
+    assert len({name_of(spec(engine={"distill": change})) for change in changes}) == len(changes)
+    said = {"dataset": {**dataset, "text": "text"}, "epochs": 3, "maxDuration": "30m", "seed": 0}
+    assert name_of(spec(engine={"distill": said})) == name_of(spec(engine={"distill": {"dataset": dataset}}))
 
 
 def test_other_weights_hardware_or_builder_make_another_engine() -> None:
@@ -150,6 +164,10 @@ def test_the_inspection_is_asked_anew_where_its_question_changes() -> None:
 def test_claims_are_those_of_the_model_and_the_evaluation_data() -> None:
     assert identity.claims(full_spec()) == ("data.sets", "models")
     assert identity.claims(spec(model={**MODEL, "uri": "file:///models/a"})) == ()
+    distilled = spec(engine={"distill": {"dataset": {"uri": "pvc://texts/all.csv"}}})
+    assert identity.claims(distilled) == ("models", "texts")
+    assert identity.claims(engine_build(distilled, inspection(), "b")) == ("models", "texts")
+    assert inspection_key(distilled) != inspection_key(spec())
     assert identity.claims(engine_build(full_spec(), inspection(), "b")) == ("data.sets", "models")
 
 

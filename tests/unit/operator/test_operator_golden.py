@@ -30,6 +30,12 @@ SECRET = spec(
     model={"uri": "s3://models/moderation", "task": "text-classification", "credentials": {"secretName": "store"}}
 )
 SECRET_BUILD = engine_build(SECRET, inspection(), IMAGES.builder)
+STUDENT = spec(
+    engine={
+        "distill": {"dataset": {"uri": "pvc://texts/all.csv", "text": "body"}, "layers": 3, "maxDuration": "1h30m"},
+    }
+)
+STUDENT_BUILD = engine_build(STUDENT, inspection(), IMAGES.builder)
 BUILDER = Owner("EngineBuild", build_name(BUILD), OWNER.namespace, "99999999-2222-3333-4444-555555555555")
 FULL_BUILDER = Owner("EngineBuild", build_name(FULL_BUILD), OWNER.namespace, BUILDER.uid)
 ARTIFACT = "sha256:" + "c" * 64
@@ -77,6 +83,7 @@ CASES: dict[str, Callable[[], str]] = {
     "inspect-job.full.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, FULL, IMAGES)),
     "build-job.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, BUILD, IMAGES)),
     "build-job.full.yaml": lambda: golden.dumped(jobs.build_job(FULL_BUILDER, FULL_BUILD, IMAGES)),
+    "build-job.distill.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, STUDENT_BUILD, IMAGES)),
     "inspect-job.secret.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, SECRET, IMAGES)),
     "build-job.secret.yaml": lambda: golden.dumped(jobs.build_job(BUILDER, SECRET_BUILD, IMAGES)),
     "inspect-job.s3.yaml": lambda: golden.dumped(jobs.inspect_job(OWNER, SECRET, IMAGES, S3)),
@@ -89,6 +96,9 @@ CASES: dict[str, Callable[[], str]] = {
     "server-deployment.stored.yaml": lambda: golden.dumped(server.deployment(OWNER, STORED, 1, SETTINGS)),
     "engine-build.yaml": lambda: golden.dumped(objects.engine_build(OWNER, build_name(BUILD), BUILD)),
     "engine-build.full.yaml": lambda: golden.dumped(objects.engine_build(OWNER, build_name(FULL_BUILD), FULL_BUILD)),
+    "engine-build.distill.yaml": lambda: golden.dumped(
+        objects.engine_build(OWNER, build_name(STUDENT_BUILD), STUDENT_BUILD)
+    ),
     "server-revision.yaml": lambda: golden.dumped(server.revision_object(OWNER, CONTENT)),
     "server-revision.full.yaml": lambda: golden.dumped(server.revision_object(OWNER, FULL_CONTENT)),
     "server-service.yaml": lambda: golden.dumped(server.service(OWNER, CONTENT.revision)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tapchanger_serving.build.exported import GRAPH, Exported
 from tapchanger_serving.build.textset import Encoded
-from tapchanger_serving.contract.messages import Hardware
+from tapchanger_serving.contract.messages import Hardware, engine_title
 from tapchanger_serving.contract.plans import TensorRtOptions
 from tapchanger_serving.engines import EngineSpec
 
@@ -63,6 +63,7 @@ class Recipe:
     runtime: str
     precision: str
     make: Callable[[Bench], EngineSpec | Made]
+    student_layers: int | None = None
 
     def made(self, bench: Bench) -> Made:
         """The engine; most have nothing to note."""
@@ -71,8 +72,8 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Runtime and precision, for people."""
-        return f"{self.runtime} {self.precision}"
+        """Runtime and precision, and whether it is of a student with so many layers, for people."""
+        return engine_title(self)
 
 
 def artifact_files(spec: EngineSpec) -> dict[str, Path]:

@@ -38,9 +38,14 @@ class Fingerprint:
     bands: tuple[bytes, ...]
 
 
+def plain(text: str) -> str:
+    """A text without case, punctuation and spacing: texts for which it is equal are the same."""
+    return _NOT_WORDS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
 def fingerprint(text: str) -> Fingerprint:
     """Shingles are five characters each; the signature is that of Broder 1997, On the resemblance and containment."""
-    words = _NOT_WORDS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    words = plain(text)
     points = np.frombuffer(words.ljust(_SHINGLE).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
     windows = np.lib.stride_tricks.sliding_window_view(points, _SHINGLE)
     shingles: Hashes = np.unique((windows * _POWERS).sum(axis=1, dtype=np.uint64))

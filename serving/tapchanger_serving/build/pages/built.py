@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapchanger_serving.contract.artifact import Artifact
-from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Candidate
+from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Candidate, engine_title
 
 Wire = dict[str, Any]
 
@@ -37,9 +37,9 @@ class Built:
 
     @property
     def engine(self) -> str:
-        """Runtime and precision."""
-        return f"{self.report.runtime} {self.report.precision}"
+        """Runtime and precision, and whether it is a student."""
+        return engine_title(self.report)
 
     def is_chosen(self, candidate: Candidate) -> bool:
         """Whether a candidate became the engine."""
-        return (candidate.runtime, candidate.precision) == (self.report.runtime, self.report.precision)
+        return engine_title(candidate) == self.engine

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from tapchanger_serving.build.pages import words
 from tapchanger_serving.build.pages.built import VERIFICATION, Built
 from tapchanger_serving.build.pages.markdown import code, escaped, table
-from tapchanger_serving.contract.messages import Candidate, GateResult
+from tapchanger_serving.contract.messages import Candidate, GateResult, engine_title
 
 _LIBRARIES = {"onnxruntime": "onnx", "openvino": "openvino", "tensorrt": "tensorrt"}
 _REDUCED = {"int8", "fp8"}
@@ -34,11 +34,19 @@ def _data(built: Built) -> ModelCardData:
             built.manifest.runtime,
             words.plain(built.manifest.precision),
             built.manifest.hardware.arch,
+            *(["distillation"] if built.report.student_layers else []),
         ],
         model_name=words.plain(built.model),
         eval_results=list(_results(built)),
-        base_model_relation="quantized" if base and built.report.precision in _REDUCED else None,
+        base_model_relation=_relation(built) if base else None,
     )
+
+
+def _relation(built: Built) -> str | None:
+    """What the engine is to the checkpoint, in the Hub's words, which have none for a student but that it was trained on."""
+    if built.report.student_layers:
+        return "finetune"
+    return "quantized" if built.report.precision in _REDUCED else None
 
 
 def base_model(uri: str) -> str | None:
@@ -99,6 +107,9 @@ def _body(built: Built) -> str:
             figures=("Texts/s", "p50 of one text"),
         ),
     ]
+    if report.distillation:
+        chosen = "The engine is that student's." if report.student_layers else "The engine is the model's own."
+        parts += ["## Distillation", f"There was {escaped(report.distillation.summary)}. {chosen}"]
     if report.surface:
         points = [
             (str(at.batch), str(at.tokens), words.milliseconds(at.p50_ms), words.milliseconds(at.p99_ms))
@@ -127,7 +138,7 @@ def _gate(gate: GateResult) -> tuple[str, ...]:
 
 
 def _candidate(built: Built, one: Candidate) -> tuple[str, ...]:
-    name = f"{one.runtime} {one.precision}"
+    name = engine_title(one)
     if one.error is not None:
         return escaped(name), words.DASH, words.DASH, escaped(one.error), "not built"
     close = (

@@ -14,11 +14,13 @@ from tapchanger_serving.build.pages import figures, words
 from tapchanger_serving.build.pages.built import VERIFICATION, Built, Wire
 from tapchanger_serving.build.pages.heat import heat
 from tapchanger_serving.build.timing import reference_point
+from tapchanger_serving.contract.messages import engine_title
 
 _TEMPLATE = "report.html.j2"
 _DRAWN = {
     "artifact", "sizeBytes", "runtime", "precision", "why", "speedup", "torchTextsPerSecond", "candidates", "gates", "surface",
     "comparedTexts", "seconds", "software", "digest", "calibration", "robustness", "data",
+    "studentLayers", "distillation",
 }  # fmt: skip
 _FIGURES = (
     ("Score", "score"),
@@ -49,7 +51,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "figure": words.figure, "ms": words.milliseconds, "percent": words.percent, "size": words.size,
-        "spoken": words.spoken, "numbers": words.rows, "times": words.times,
+        "title": engine_title, "spoken": words.spoken, "numbers": words.rows, "times": words.times,
     }  # fmt: skip
     return environment
 
@@ -94,6 +96,7 @@ def _context(built: Built) -> dict[str, Any]:
         ],
         "robustness": wire.get("robustness", []),
         "data": wire.get("data"),
+        "distillation": report.distillation,
         "more": {name: value for name, value in wire.items() if name not in _DRAWN and value not in ({}, [])},
     }
 
@@ -103,7 +106,9 @@ def _bars(built: Built) -> Iterable[figures.Bar]:
     for candidate in built.report.candidates:
         if candidate.texts_per_second is not None:
             kind = "chosen" if built.is_chosen(candidate) else "passed" if candidate.passed else "failed"
-            yield figures.Bar(f"{candidate.runtime} {candidate.precision}", candidate.texts_per_second, kind)
+            student = " student" if candidate.student_layers else ""
+            name = f"{candidate.runtime} {candidate.precision}{student}"
+            yield figures.Bar(name, candidate.texts_per_second, kind)
 
 
 def _present(entries: Sequence[Wire]) -> set[str]:
