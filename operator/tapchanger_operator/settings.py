@@ -6,8 +6,10 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tapchanger_operator.api.base import seconds
+from tapchanger_serving.contract.names import ENV_OBSERVER_TOKEN
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Settings:
     images: Images
     store: Store
     observer_host: str
+    observer_auth: bool = True
+    """Whether the observer asks for credentials: pods then get a token for it."""
+    observer_token: Path | None = None
+    """The operator's own token for the observer."""
     cluster_domain: str = "cluster.local"
     workers: int = 8
     metrics_port: int = 9090
@@ -79,6 +85,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
             dry_run=environment.get("TAPCHANGER_STORE_DRY_RUN", "false") == "true",
         ),
         observer_host=environment["TAPCHANGER_OBSERVER_HOST"],
+        observer_auth=environment.get("TAPCHANGER_OBSERVER_AUTH", "required") != "open",
+        observer_token=Path(token) if (token := environment.get(ENV_OBSERVER_TOKEN)) else None,
         cluster_domain=environment.get("TAPCHANGER_CLUSTER_DOMAIN", "cluster.local"),
         workers=int(environment.get("TAPCHANGER_WORKERS", "8")),
         metrics_port=int(environment.get("TAPCHANGER_METRICS_PORT", "9090")),

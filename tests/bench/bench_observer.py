@@ -73,6 +73,7 @@ class Program:
         environment = {
             **os.environ,
             **{f"TAPCHANGER_OBSERVER_{name}": str(port) for name, port in self.ports.items()},
+            "TAPCHANGER_OBSERVER_AUTH": "open",
             "TAPCHANGER_OBSERVER_HOST": "127.0.0.1",
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }

@@ -38,6 +38,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ include "tapchanger.name" (dict "component" "observer") }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}
 
+{{- define "tapchanger.observerAuth" -}}
+{{ ternary "required" "open" .Values.observer.auth.required }}
+{{- end }}
+
 {{/* Pod spec fields that both workloads take from their values. */}}
 {{- define "tapchanger.scheduling" -}}
 {{- with .nodeSelector }}

@@ -25,6 +25,7 @@ from tapchanger_serving.observer.spans import (
     Span,
 )
 from tapchanger_serving.observer.stages import Pairing
+from tapchanger_serving.observer.trust import EVERYTHING, Grant
 from tapchanger_serving.observer.windows import Key, Windows
 
 FUTURE_SECONDS: Final = 5.0
@@ -34,6 +35,7 @@ LONGEST_NAME: Final = 253
 MOST_WAITING: Final = 10_000
 """Requests of which a server has told and no router yet; the oldest are forgotten."""
 _NANO: Final = 1e9
+_OURS: Final = frozenset({names.COMPONENT_ROUTER, names.COMPONENT_SERVER})
 
 
 class RefusedError(Exception):
@@ -61,9 +63,9 @@ class Account:
     """(transport, reason): `foreign` (no span of ours), `upstream` (not the edge), `no_revision` (the router had no
     route for it), `part` (one of a server's spans that carries no time of its own), `duplicate`."""
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(transport, reason): `late`, `malformed`."""
+    """(transport, reason): `late`, `malformed`, `forbidden` (a namespace that its sender may not tell of)."""
     payloads_refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(transport, reason): `malformed`, `too_large`, `media_type`, `encoding`."""
+    """(transport, reason): `malformed`, `too_large`, `media_type`, `encoding`, and what :mod:`intake` turns away."""
     clamped: int = 0
     """Spans from the future, counted as ending now."""
 
@@ -80,8 +82,8 @@ class Ingest:
         self._waiting: OrderedDict[bytes, tuple[Key, Stage]] = OrderedDict()
         self._copies = Meeting()
 
-    def take(self, spans: Iterable[Span], transport: str) -> Result:
-        """Count all spans of one payload."""
+    def take(self, spans: Iterable[Span], transport: str, grant: Grant = EVERYTHING) -> Result:
+        """Count all spans of one payload, of the namespaces that its sender may tell of."""
         now = self._clock()
         account = self.account
         total = refused = 0
@@ -89,7 +91,7 @@ class Ingest:
         for span in spans:
             total += 1
             try:
-                ignored = self._one(span, now)
+                ignored = self._one(span, now, grant)
             except RefusedError as refusal:
                 refused += 1
                 why = why or str(refusal)
@@ -100,9 +102,11 @@ class Ingest:
         account.received[transport] += total
         return Result(total, refused, why)
 
-    def _one(self, span: Span, now: float) -> str | None:
+    def _one(self, span: Span, now: float, grant: Grant) -> str | None:
         """Count one span; a reason comes back when it is ignored."""
         component = span.attributes.get(names.ATTR_COMPONENT)
+        if grant.namespaces is not None and component in _OURS:
+            _permit(grant.namespaces, span.attributes.get(names.ATTR_NAMESPACE, ""))
         if component == names.COMPONENT_ROUTER:
             return self._request(span, now)
         if component == names.COMPONENT_SERVER:
@@ -200,6 +204,12 @@ class Ingest:
                 f"a span ended {now - end:.0f} s ago; they count up to {self._windows.limits.keep_seconds} s later",
             )
         return end
+
+
+def _permit(namespaces: frozenset[str], namespace: str) -> None:
+    if namespace not in namespaces:
+        whose = ", ".join(sorted(namespaces))[:253]
+        raise RefusedError("forbidden", f"a span of namespace {namespace[:64]!r}; this credential is for {whose}")
 
 
 def _share(text: str | None) -> float | None:

@@ -15,7 +15,10 @@ import grpc.aio
 from aiohttp import web
 
 from tapchanger_serving.observer import api, logs, metrics, otlp_grpc, otlp_http, settings, snapshot
+from tapchanger_serving.observer.asking import Asking
+from tapchanger_serving.observer.gate import Gate, Keys, from_cluster
 from tapchanger_serving.observer.ingest import Ingest
+from tapchanger_serving.observer.intake import Intake
 from tapchanger_serving.observer.logs import fields
 from tapchanger_serving.observer.settings import Settings
 from tapchanger_serving.observer.windows import Windows
@@ -34,6 +37,8 @@ class Observer:
         self.options = options
         self.windows = load(options, clock)
         self.ingest = Ingest(self.windows, clock)
+        self.gate = gate(options, clock)
+        self.intake = Intake(self.ingest, self.gate, options.max_waiting, options.max_waiting_bytes)
         self._clock = clock
         self._grpc: grpc.aio.Server | None = None
         self._runners: list[web.AppRunner] = []
@@ -45,12 +50,21 @@ class Observer:
     async def start(self) -> None:
         """Listen on all ports. Raises OSError when one is taken."""
         options = self.options
+        await self.gate.refresh()
         registry = metrics.registry(self.ingest.account, self.windows)
         self.ports["api"] = await self._serve(
-            api.application(self.windows, registry, self._clock, lambda: self._ready), options.api_port
+            api.application(
+                self.windows,
+                registry,
+                self._clock,
+                lambda: self._ready,
+                Asking(self.gate, options.namespace),
+                options.together,
+            ),
+            options.api_port,
         )
         self.ports["http"] = await self._serve(
-            otlp_http.application(self.ingest, options.max_payload_bytes), options.http_port, auto_decompress=False
+            otlp_http.application(self.intake, options.max_payload_bytes), options.http_port, auto_decompress=False
         )
         self.ports["grpc"] = await self._serve_grpc(options.grpc_port)
         self._tasks.append(asyncio.create_task(self._every(lambda: TIDY_SECONDS, self._tidy)))
@@ -85,7 +99,7 @@ class Observer:
         return int(runner.addresses[0][1])
 
     async def _serve_grpc(self, port: int) -> int:
-        self._grpc = otlp_grpc.server(self.ingest, self.options.max_payload_bytes)
+        self._grpc = otlp_grpc.server(self.intake, self.options.max_payload_bytes)
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         try:
             bound = self._grpc.add_insecure_port(f"{host}:{port}")
@@ -103,6 +117,7 @@ class Observer:
                 log.exception("a periodic task failed; it is tried again")
 
     async def _tidy(self) -> None:
+        await self.gate.refresh()
         before = self.windows.squeezed
         self.windows.tidy(self._clock())
         if self.windows.squeezed > before:
@@ -130,6 +145,15 @@ class Observer:
             await asyncio.to_thread(snapshot.write, pieces, self.options.state)
         except OSError as error:
             log.error("the windows could not be saved", extra=fields(path=self.options.state, error=str(error)))
+
+
+def gate(options: Settings, clock: Callable[[], float]) -> Gate:
+    """The gate that the settings want. The keys are kept beside the windows."""
+    if options.auth == "open":
+        log.warning("whoever reaches the ports is believed: TAPCHANGER_OBSERVER_AUTH is open")
+        return Gate(None, clock)
+    kept = None if options.state is None else options.state.with_name("keys.json")
+    return Gate(Keys(from_cluster(options.keys_url, options.account), clock, kept), clock, options.senders)
 
 
 def load(options: Settings, clock: Callable[[], float]) -> Windows:

@@ -168,18 +168,24 @@ def test_the_operator_reads_what_the_chart_writes(render: Render) -> None:
 def test_the_operator_is_told_where_the_observer_is(render: Render) -> None:
     manifests = render("--set", "clusterDomain=cluster.example")
     settings = operator_settings.load(environment(manifests, "operator"))
+    assert (settings.observer_auth, settings.observer_token) == (True, Path(contract.OBSERVER_TOKEN_DIR) / "token")
+    off = operator_settings.load(environment(render("--set", "observer.auth.required=false"), "operator"))
+    assert (off.observer_auth, off.observer_token) == (False, None)
     service = named(manifests, "Service", "tapchanger-observer")["metadata"]
     assert settings.observer_host == f"{service['name']}.{service['namespace']}.svc.cluster.example"
     assert settings.cluster_domain == "cluster.example"
 
 
 def test_the_observer_reads_what_the_chart_writes(render: Render) -> None:
-    manifests = render()
-    settings = observer_settings.from_environment(environment(manifests, "observer"))
+    manifests = render("--values", str(GOLDEN / "everything.values.yaml"))
+    kubernetes = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    settings = observer_settings.from_environment(environment(manifests, "observer") | kubernetes)
     pod = named(manifests, "Deployment", "tapchanger-observer")["spec"]["template"]["spec"]
     mounts = {Path(mount["mountPath"]) for mount in pod["containers"][0]["volumeMounts"]}
     assert settings.state is not None
     assert settings.state.parent in mounts - {Path("/tmp")}
+    assert settings.senders in mounts
+    assert (settings.auth, settings.namespace) == ("required", "metadata.namespace")
     assert ports(manifests, "observer") == {settings.grpc_port, settings.http_port, settings.api_port}
     assert settings.api_port == contract.OBSERVER_API_PORT
 
