@@ -11,10 +11,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 from tapchanger_operator.names import Owner, server
+from tapchanger_operator.plan import envoy_tracing
 from tapchanger_operator.plan.common import Manifest
 from tapchanger_operator.plan.envoy_routes import cluster_name, routes, routes_file
 from tapchanger_operator.plan.envoy_tracing import (
-    CONFIG_DIR,
     CREDENTIAL_FILE,
     OBSERVER_CLUSTER,
     credential,
@@ -25,6 +25,7 @@ from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.settings import Settings
 from tapchanger_serving.contract import names as contract
 
+CONFIG_DIR: Final = envoy_tracing.CONFIG_DIR
 ADMIN_PORT: Final = 9901
 _TYPE: Final = "type.googleapis.com/"
 _MONITORS: Final = f"{_TYPE}envoy.extensions.resource_monitors"

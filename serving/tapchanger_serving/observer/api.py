@@ -59,69 +59,89 @@ def _json(text: str) -> web.Response:
     return web.Response(text=text, content_type="application/json")
 
 
-def application(
-    store: windows.Windows,
-    registry: CollectorRegistry,
-    clock: Callable[[], float],
-    ready: Callable[[], bool],
-    asking: Asking,
-    peers: Peers | None = None,
-) -> web.Application:
-    """The application; `ready` says whether spans are being taken. With `peers` all observers answer together."""
+class Api:
+    """What the application answers with. `ready` says whether spans are being taken; with `peers` all observers answer
+    together.
+    """
 
-    async def asked(request: web.Request) -> tuple[Question, bool]:
-        """The question, and whether it may be remembered."""
-        grant = await asking.grant(request.headers.get("Authorization"))
-        found = question.read(request.query, clock(), store.limits.max_thresholds)
-        return found, asking.may_watch(grant, found.namespace)
+    def __init__(
+        self,
+        store: windows.Windows,
+        registry: CollectorRegistry,
+        clock: Callable[[], float],
+        ready: Callable[[], bool],
+        asking: Asking,
+        peers: Peers | None = None,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._ready = ready
+        self._asking = asking
+        self._peers = peers
+        self._desk = Desk(store)
 
-    async def get_windows(request: web.Request) -> web.Response:
-        found, watch = await asked(request)
-        if peers is None:
-            own = own_part(store, found, watch=watch)
+    async def windows(self, request: web.Request) -> web.Response:
+        """GET /v1/windows: what all observers know."""
+        asked, watch = await self._asked(request)
+        if self._peers is None:
+            found = own_part(self._store, asked, watch=watch)
         else:
-            own = part.merge(await peers.parts(found, watch=watch))
-        return _json(part.tell(found, own, clock()).dumps())
+            found = part.merge(await self._peers.parts(asked, watch=watch))
+        return _json(part.tell(asked, found, self._clock()).dumps())
 
-    async def get_part(request: web.Request) -> web.Response:
-        found, trusted = await asked(request)
+    async def part(self, request: web.Request) -> web.Response:
+        """GET /v1/part: what this one knows, for another one."""
+        asked, trusted = await self._asked(request)
         if not trusted:
             raise TrustError("a part is for the other observers; ask /v1/windows")
-        return _json(part.encode(own_part(store, found, watch=request.path != PART)))
+        return _json(part.encode(own_part(self._store, asked, watch=request.path != PART)))
 
-    desk = Desk(store)
-
-    async def post_feedback(request: web.Request) -> web.Response:
+    async def feedback(self, request: web.Request) -> web.Response:
+        """POST /v1/feedback. What this observer knows no revision for, another may."""
         authorization, body = request.headers.get("Authorization"), await request.read()
-        grant = await asking.grant(authorization)
+        grant = await self._asking.grant(authorization)
         if grant is None:
             raise TrustError("no credential; send the header Authorization: Bearer TOKEN")
         try:
-            return _json(desk.take(body, clock(), grant).dumps())
+            return _json(self._desk.take(body, self._clock(), grant).dumps())
         except UnknownRevisionError:
-            taken = None if peers is None or FORWARDED in request.headers else await peers.hand_on(body, authorization)
+            own = self._peers is None or FORWARDED in request.headers
+            taken = None if own or self._peers is None else await self._peers.hand_on(body, authorization)
             if taken is None:
                 raise
         return _json(taken)
 
-    async def get_metrics(request: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.Response:
+        """GET /metrics, for Prometheus."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 
-    async def get_health(_: web.Request) -> web.Response:
+    async def health(self, _: web.Request) -> web.Response:
+        """GET /healthz."""
         return web.Response(text="ok\n")
 
-    async def get_ready(_: web.Request) -> web.Response:
-        if ready():
+    async def ready(self, _: web.Request) -> web.Response:
+        """GET /readyz."""
+        if self._ready():
             return web.Response(text="ready\n")
         return web.Response(status=503, text="not taking spans: starting or stopping\n")
 
+    async def _asked(self, request: web.Request) -> tuple[Question, bool]:
+        """The question, and whether it may be remembered."""
+        grant = await self._asking.grant(request.headers.get("Authorization"))
+        found = question.read(request.query, self._clock(), self._store.limits.max_thresholds)
+        return found, self._asking.may_watch(grant, found.namespace)
+
+
+def application(api: Api) -> web.Application:
+    """The routes to an API."""
     app = web.Application(middlewares=[_troubles])
-    app.router.add_get("/v1/windows", get_windows)
-    app.router.add_get(PART, get_part)
-    app.router.add_get(f"{PART}/watch", get_part)
-    app.router.add_post("/v1/feedback", post_feedback)
-    app.router.add_get("/metrics", get_metrics)
-    app.router.add_get("/healthz", get_health)
-    app.router.add_get("/readyz", get_ready)
+    app.router.add_get("/v1/windows", api.windows)
+    app.router.add_get(PART, api.part)
+    app.router.add_get(f"{PART}/watch", api.part)
+    app.router.add_post("/v1/feedback", api.feedback)
+    app.router.add_get("/metrics", api.metrics)
+    app.router.add_get("/healthz", api.health)
+    app.router.add_get("/readyz", api.ready)
     return app

@@ -79,7 +79,7 @@ class Ingest:
         self._clock = clock
         self._seen = Seen(remembered_spans)
         self._stages = Pairing()
-        self._waiting: OrderedDict[bytes, tuple[Key, Stage]] = OrderedDict()
+        self._waiting: OrderedDict[bytes, tuple[Key, Stage, float]] = OrderedDict()
         self._copies = Meeting()
 
     def take(self, spans: Iterable[Span], transport: str, grant: Grant = EVERYTHING) -> Result:
@@ -138,7 +138,12 @@ class Ingest:
         if self._waiting:
             waiting = self._waiting.pop(identity, None)
             if waiting is not None:
-                self._windows.join(*waiting, seconds, failed=outcome.failed)
+                of, stage, ended = waiting
+                self._windows.join(of, stage, seconds, failed=outcome.failed)
+                if stage.node:
+                    work = stage.pre + stage.compute + stage.post
+                    router = (span.start / _NANO, span.end / _NANO)
+                    self._windows.clocks.compare(stage.node, (ended - work, ended), router, now)
         return None
 
     def _stage(self, span: Span, now: float) -> str | None:
@@ -152,6 +157,7 @@ class Ingest:
             raise RefusedError("malformed", str(error)) from None
         if stage is None:
             return "part"
+        ended = stage.end
         if stage.end > end:
             stage = stage._replace(end=end)
         copied_to = span.attributes.get(names.ATTR_MIRROR)
@@ -164,16 +170,19 @@ class Ingest:
         if sure is not None:
             self._windows.add_confidence(key, stage.end, sure)
         if span.parent_id and TRITON_MODEL in span.attributes:
-            self._meet(key, stage, span.trace_id + span.parent_id)
+            self._meet(key, stage, ended, span.trace_id + span.parent_id)
         return None
 
-    def _meet(self, key: Key, stage: Stage, request: bytes) -> None:
-        """Join a server's span with its parent, the router's, or keep it until that comes."""
+    def _meet(self, key: Key, stage: Stage, ended: float, request: bytes) -> None:
+        """Join a server's span with its parent, the router's, or keep it until that comes.
+
+        `ended` is when the server says that it was done, be its clock ahead or not.
+        """
         told = self._seen.recall(request)
         if told is not None:
             self._windows.join(key, stage, -1 - told if told < 0 else told, failed=told < 0)
             return
-        self._waiting[request] = (key, stage)
+        self._waiting[request] = (key, stage, ended)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popitem(last=False)
 

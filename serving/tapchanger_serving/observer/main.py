@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +15,14 @@ import grpc.aio
 from aiohttp import web
 
 from tapchanger_serving.observer import api, logs, metrics, otlp_grpc, otlp_http, settings, snapshot
+from tapchanger_serving.observer.api import Api
 from tapchanger_serving.observer.asking import Asking
 from tapchanger_serving.observer.gate import Gate, Keys, from_cluster
 from tapchanger_serving.observer.ingest import Ingest
 from tapchanger_serving.observer.intake import Intake
 from tapchanger_serving.observer.logs import fields
 from tapchanger_serving.observer.settings import Settings
+from tapchanger_serving.observer.skew import NOTABLE_SECONDS
 from tapchanger_serving.observer.windows import Windows
 
 log = logging.getLogger("tapchanger.observer")
@@ -44,6 +46,7 @@ class Observer:
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = False
+        self._skewed: Set[str] = set()
         self.ports: dict[str, int] = {}
         """Ports that are listened on, by `grpc`, `http` and `api`; useful where a setting says 0."""
 
@@ -51,15 +54,17 @@ class Observer:
         """Listen on all ports. Raises OSError when one is taken."""
         options = self.options
         await self.gate.refresh()
-        registry = metrics.registry(self.ingest.account, self.windows)
+        registry = metrics.registry(self.ingest.account, self.windows, lambda: self.intake.waiting)
         self.ports["api"] = await self._serve(
             api.application(
-                self.windows,
-                registry,
-                self._clock,
-                lambda: self._ready,
-                Asking(self.gate, options.namespace),
-                options.together,
+                Api(
+                    self.windows,
+                    registry,
+                    self._clock,
+                    lambda: self._ready,
+                    Asking(self.gate, options.namespace),
+                    options.together,
+                )
             ),
             options.api_port,
         )
@@ -118,6 +123,7 @@ class Observer:
 
     async def _tidy(self) -> None:
         await self.gate.refresh()
+        self._tell_skews()
         before = self.windows.squeezed
         self.windows.tidy(self._clock())
         if self.windows.squeezed > before:
@@ -126,6 +132,16 @@ class Observer:
                 "more buckets than TAPCHANGER_OBSERVER_MAX_BUCKETS: the oldest minutes were coarsened or dropped early"
             )
             log.warning(why, extra=fields(minutes=squeezed, max_buckets=self.options.max_buckets))
+
+    def _tell_skews(self) -> None:
+        """A node whose clock differs is worth a word once; one that was put right may be told of again."""
+        clocks = self.windows.clocks
+        clocks.age(self._clock())
+        notable = {node: skew for node, skew in clocks.skews().items() if abs(skew) >= NOTABLE_SECONDS}
+        for node in sorted(notable.keys() - self._skewed):
+            why = "a node's clock differs from the routers': waiting and network of its requests are off by that"
+            log.warning(why, extra=fields(node=node, seconds=round(notable[node], 3)))
+        self._skewed = notable.keys()
 
     _encoding_seconds = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -16,8 +17,7 @@ SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
 TRANSPORT: Final = "grpc"
 DETAILS: Final = "grpc-status-details-bin"
 
-Context = "grpc.aio.ServicerContext[bytes, bytes]"
-Export = Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]
+Export = Callable[[AsyncIterator[bytes], "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
 def exporter(intake: Intake) -> Export:
@@ -32,7 +32,7 @@ def exporter(intake: Intake) -> Export:
             with intake.place(grant) as place:
                 async for payload in messages:
                     intake.hold(place, len(payload))
-                    result = await intake.count(place, TRANSPORT, lambda payload=payload: wire.decode(payload))
+                    result = await intake.count(place, TRANSPORT, partial(wire.decode, payload))
                     return wire.encode_answer(result.refused, result.why)
         except TurnedAwayError as refusal:
             intake.refuse(TRANSPORT, refusal.reason)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tapchanger_serving.contract.windows import Windows
+from tapchanger_serving.contract.windows import ClockSkew, Windows
 from tapchanger_serving.observer import snapshot
 from tapchanger_serving.observer.bucket import Bucket
 from tapchanger_serving.observer.mirror import Tally as MirrorTally
@@ -35,12 +35,17 @@ class Part:
     scores: dict[str, Tally] = field(default_factory=dict)
     confidences: dict[str, Tally] = field(default_factory=dict)
     mirrors: dict[tuple[str, str], MirrorTally] = field(default_factory=dict)
+    skews: dict[str, float] = field(default_factory=dict)
+    """Seconds by which nodes of these revisions are ahead of the routers, where they certainly are or lag behind."""
 
 
 def of(store: Store, asked: Question) -> Part:
     """What this observer has."""
     where = (asked.namespace, asked.deployment, asked.since, asked.until)
-    return Part(store.window(*where), store.scores(*where), store.confidences(*where), store.mirrors(*where))
+    revisions = store.window(*where)
+    nodes = {node for bucket in revisions.values() if bucket.parts for node in bucket.parts.nodes}
+    skews = {node: skew for node, skew in store.clocks.skews().items() if skew and node in nodes}
+    return Part(revisions, store.scores(*where), store.confidences(*where), store.mirrors(*where), skews)
 
 
 def merge(parts: Iterable[Part]) -> Part:
@@ -54,6 +59,8 @@ def merge(parts: Iterable[Part]) -> Part:
         for mine, theirs in ((total.scores, one.scores), (total.confidences, one.confidences)):
             for revision, sums in theirs.items():
                 mine[revision] = mine.get(revision, Tally()).plus(sums)
+        for node, skew in one.skews.items():
+            total.skews[node] = max(skew, total.skews.get(node, 0.0), key=abs)
     return total
 
 
@@ -76,6 +83,7 @@ def tell(asked: Question, part: Part, now: float) -> Windows:
             mirror_window(canary, stable, tally, asked.thresholds)
             for (canary, stable), tally in sorted(part.mirrors.items())
         ),
+        skews=tuple(ClockSkew(node=node, seconds=skew) for node, skew in sorted(part.skews.items())),
     )
 
 
@@ -87,6 +95,7 @@ def encode(part: Part) -> str:
             "revisions": {name: snapshot.bucket_row(bucket) for name, bucket in part.revisions.items()},
             "scores": part.scores,
             "confidences": part.confidences,
+            "skews": part.skews,
             "mirrors": [[*pair, snapshot.tally_row(tally)] for pair, tally in part.mirrors.items()],
         },
         separators=(",", ":"),
@@ -104,6 +113,7 @@ def decode(text: str) -> Part:
             _tallies(found["scores"]),
             _tallies(found["confidences"]),
             {(str(canary), str(stable)): snapshot.row_tally(row) for canary, stable, row in found["mirrors"]},
+            {str(node): float(skew) for node, skew in found["skews"].items()},
         )
     except snapshot.FAULTS as error:
         raise PartError(f"not a part ({error!r})") from None

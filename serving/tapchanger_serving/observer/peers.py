@@ -88,5 +88,9 @@ class Peers:
                 resolved = await loop.getaddrinfo(host, int(port or names.OBSERVER_API_PORT), proto=6)
             except OSError as error:
                 raise PeersError(f"{host}: {error}") from None
-            found |= {f"[{to[0]}]:{to[1]}" if ":" in str(to[0]) else f"{to[0]}:{to[1]}" for *_, to in resolved}
+            found |= {_address(str(to[0]), int(to[1])) for *_, to in resolved}
         return sorted(found)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

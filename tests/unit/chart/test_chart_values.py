@@ -138,6 +138,29 @@ def test_the_observer_keeps_its_state_on_a_claim_when_asked(render: Render) -> N
     assert {"name": "state", "persistentVolumeClaim": {"claimName": "tapchanger-observer"}} in volumes
 
 
+def test_several_observers_know_of_each_other(render: Render, template: Helm) -> None:
+    manifests = render("--set", "observer.replicas=3", "--namespace", "observing")
+    settings = observer_settings.from_environment(
+        environment(manifests, "observer") | {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    )
+    service = named(manifests, "Service", "tapchanger-observer-peers")
+    assert settings.together is not None
+    assert settings.together.hosts == (
+        f"tapchanger-observer-peers.{service['metadata']['namespace']}.svc.cluster.local",
+    )
+    assert settings.together.replicas == named(manifests, "Deployment", "tapchanger-observer")["spec"]["replicas"] == 3
+    assert settings.together.token == Path(contract.OBSERVER_TOKEN_DIR) / "token"
+    assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == ("None", True)
+    policy = named(manifests, "NetworkPolicy", "tapchanger-observer")["spec"]
+    peer = {"podSelector": {"matchLabels": service["spec"]["selector"]}}
+    assert any(peer in rule.get("from", ()) for rule in policy["ingress"])
+    assert any(peer in rule.get("to", ()) for rule in policy["egress"])
+    done = template("--set", "observer.replicas=2", "--set", "observer.persistence.enabled=true")
+    assert done.returncode != 0
+    assert "observer.replicas is more than 1 and observer.persistence.enabled is true" in done.stderr
+    assert "tapchanger-observer-peers" not in str(render())
+
+
 def environment(manifests: list[Manifest], component: str) -> dict[str, str]:
     """Variables of a component's container; those from pod fields hold the field's path."""
     container = named(manifests, "Deployment", f"tapchanger-{component}")["spec"]["template"]["spec"]["containers"][0]

@@ -125,7 +125,9 @@ def test_adjoining_windows_count_each_score_exactly_once(scores: list[tuple[int,
 
 
 async def test_over_http_each_outcome_has_its_status(store: Store) -> None:
-    app = api.application(store, CollectorRegistry(), lambda: NOW, lambda: True, Asking(Gate(None, lambda: NOW)))
+    app = api.application(
+        api.Api(store, CollectorRegistry(), lambda: NOW, lambda: True, Asking(Gate(None, lambda: NOW)))
+    )
     async with TestClient(TestServer(app)) as client:
         for body, status, words in (
             (score(), 200, '{"counted":1,"duplicates":0}'),
