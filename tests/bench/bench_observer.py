@@ -26,18 +26,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
-from aiohttp import ClientSession
+from aiohttp import ClientSession, TCPConnector
 
 from tapchanger_serving.contract.windows import Windows
 from tests.bench import collector
 from tests.bench.payloads import BATCH, load, router_payloads, triton_payloads
 
 IN_FLIGHT = 8
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
@@ -146,28 +148,24 @@ def percentile_error(found: Windows, exact: list[float]) -> float:
 async def overload(core: int, spans: int) -> dict[str, int]:
     """Hundreds of payloads at a time, of which 16 may wait. What was taken must be counted, to the last span."""
     program = Program(core, max_waiting=16)
-    taken = refused = 0
+    answers: Counter[int] = Counter()
     try:
         await program.ready()
-        async with ClientSession() as session, grpc.aio.insecure_channel(program.address("GRPC_PORT")) as channel:
-            export: Any = channel.unary_unary(EXPORT)
+        url = f"http://{program.address('HTTP_PORT')}/v1/traces"
+        async with ClientSession(connector=TCPConnector(limit=0)) as session:
 
             async def send(payload: bytes) -> None:
-                nonlocal taken, refused
-                try:
-                    await export(payload)
-                    taken += 1
-                except grpc.aio.AioRpcError as error:
-                    if error.code() != grpc.StatusCode.UNAVAILABLE:
-                        raise
-                    refused += 1
+                async with session.post(url, data=payload, headers=PROTOBUF) as answer:
+                    answers[answer.status] += 1
 
             await push(load("d0", spans // BATCH * BATCH), send, in_flight=256)
             counted = await windows(program, session, "d0")
     finally:
         program.stop()
-    lost = BATCH * taken - sum(one.requests for one in counted.revisions)
-    return {"taken": taken, "refused": refused, "lost": lost}
+    if answers.keys() - {200, 429}:
+        sys.exit(f"unexpected answers: {answers}")
+    lost = BATCH * answers[200] - sum(one.requests for one in counted.revisions)
+    return {"taken": answers[200], "refused": answers[429], "lost": lost}
 
 
 async def beside(core: int, spans: int) -> dict[str, float]:
@@ -193,7 +191,7 @@ async def _collected(process: subprocess.Popen[bytes], ports: dict[str, int], sp
         url = f"http://127.0.0.1:{ports['HTTP_PORT']}/v1/traces"
 
         async def post(payload: bytes) -> None:
-            async with session.post(url, data=payload, headers={"Content-Type": "application/x-protobuf"}) as answer:
+            async with session.post(url, data=payload, headers=PROTOBUF) as answer:
                 answer.raise_for_status()
 
         await push(load("warm", 64 * BATCH), send)

@@ -70,12 +70,12 @@ class Intake:
     @contextmanager
     def place(self, grant: Grant, size: int = 0) -> Iterator[Place]:
         """A place for a payload of `size` bytes, as far as that is known, until it is counted. Raises TurnedAwayError."""
-        if self.waiting >= self.max_waiting:
+        if self.waiting >= self.max_waiting or self.waiting_bytes + size > self.max_waiting_bytes:
             raise self._full()
         self.waiting += 1
-        place = Place(grant)
+        self.waiting_bytes += size
+        place = Place(grant, size)
         try:
-            self.hold(place, size)
             yield place
         finally:
             self.waiting -= 1

@@ -15,6 +15,8 @@ from tapchanger_serving.observer.spans import PayloadError
 
 SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
 TRANSPORT: Final = "grpc"
+_STREAMS: Final = 256
+"""Calls at a time of one connection; its client holds back what is more."""
 DETAILS: Final = "grpc-status-details-bin"
 
 Export = Callable[[AsyncIterator[bytes], "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
@@ -61,7 +63,13 @@ def _authorization(context: grpc.aio.ServicerContext[bytes, bytes]) -> str | Non
 
 def server(intake: Intake, max_payload_bytes: int) -> grpc.aio.Server:
     """A gRPC server that is neither bound nor started. gRPC decompresses and enforces the size limit itself."""
-    made = grpc.aio.server(options=[("grpc.max_receive_message_length", max_payload_bytes), ("grpc.so_reuseport", 0)])
+    made = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", max_payload_bytes),
+            ("grpc.max_concurrent_streams", _STREAMS),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
     method: Any = grpc.stream_unary_rpc_method_handler(exporter(intake))
     made.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Export": method}),))
     return made
