@@ -21,7 +21,10 @@ from tapchanger_serving.observer.trust import Grant, TrustError
 UNAUTHENTICATED: Final = "unauthenticated"
 UNPROVEN: Final = "unproven"
 OVERLOADED: Final = "overloaded"
+TOO_SLOW: Final = "too_slow"
 RETRY_SECONDS: Final = 1
+READ_SECONDS: Final = 10.0
+"""How long a payload may take to come once it has a place; a sender that stops in the middle would keep that from others."""
 
 
 class TurnedAwayError(Exception):

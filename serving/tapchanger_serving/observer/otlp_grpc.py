@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -10,7 +11,14 @@ import grpc
 import grpc.aio
 
 from tapchanger_serving.observer import wire
-from tapchanger_serving.observer.intake import RETRY_SECONDS, UNAUTHENTICATED, Intake, TurnedAwayError
+from tapchanger_serving.observer.intake import (
+    READ_SECONDS,
+    RETRY_SECONDS,
+    TOO_SLOW,
+    UNAUTHENTICATED,
+    Intake,
+    TurnedAwayError,
+)
 from tapchanger_serving.observer.spans import PayloadError
 
 SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
@@ -32,17 +40,23 @@ def exporter(intake: Intake) -> Export:
         try:
             grant = await intake.admit(_authorization(context))
             with intake.place(grant) as place:
-                async for payload in messages:
-                    intake.hold(place, len(payload))
-                    result = await intake.count(place, TRANSPORT, partial(wire.decode, payload))
-                    return wire.encode_answer(result.refused, result.why)
+                async with asyncio.timeout(READ_SECONDS):
+                    payload = await anext(aiter(messages), None)
+                if payload is None:
+                    raise PayloadError("no message; send an ExportTraceServiceRequest")
+                intake.hold(place, len(payload))
+                result = await intake.count(place, TRANSPORT, partial(wire.decode, payload))
+                return wire.encode_answer(result.refused, result.why)
         except TurnedAwayError as refusal:
             intake.refuse(TRANSPORT, refusal.reason)
             await _abort(context, refusal)
         except PayloadError as bad:
             intake.refuse(TRANSPORT, "malformed")
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(bad))
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no message; send an ExportTraceServiceRequest")
+        except TimeoutError:
+            intake.refuse(TRANSPORT, TOO_SLOW)
+            why = f"the payload took more than {READ_SECONDS:g} s to come"
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, why)
         raise AssertionError("abort returns never")
 
     return export

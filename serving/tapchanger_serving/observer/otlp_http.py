@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -11,7 +12,9 @@ from aiohttp import web
 from tapchanger_serving.observer import otlp_json, wire
 from tapchanger_serving.observer.intake import (
     OVERLOADED,
+    READ_SECONDS,
     RETRY_SECONDS,
+    TOO_SLOW,
     UNAUTHENTICATED,
     UNPROVEN,
     Intake,
@@ -84,9 +87,12 @@ def too_large(limit: int) -> UnacceptableError:
 
 async def _read(request: web.Request, limit: int) -> bytes:
     try:
-        return await request.read()
+        async with asyncio.timeout(READ_SECONDS):
+            return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large(limit) from None
+    except TimeoutError:
+        raise UnacceptableError(408, TOO_SLOW, f"the payload took more than {READ_SECONDS:g} s to come") from None
 
 
 def application(intake: Intake, max_payload_bytes: int) -> web.Application:

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from aiohttp import ClientSession
 
-from tapchanger_serving.observer import wire
+from tapchanger_serving.observer import otlp_grpc, otlp_http, wire
 from tapchanger_serving.observer.gate import Gate
 from tapchanger_serving.observer.ingest import Ingest
 from tapchanger_serving.observer.intake import Intake, TurnedAwayError
@@ -113,3 +113,20 @@ async def test_a_payload_that_cannot_be_read_gives_its_place_back(observer: Obse
     async with ClientSession() as http, http.post(url, data=b"\xff", headers=PROTOBUF) as answer:
         assert answer.status == 400
     assert (observer.intake.waiting, observer.intake.waiting_bytes) == (0, 0)
+
+
+async def test_a_sender_that_stops_in_the_middle_gives_its_place_back(
+    observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (otlp_http, otlp_grpc):
+        monkeypatch.setattr(module, "READ_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", observer.ports["http"])
+    head = "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 100\r\n\r\n"
+    writer.write(head.encode() + b"only this")
+    assert (await reader.readline()).split()[1] == b"408"
+    writer.close()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{observer.ports['grpc']}") as channel:
+        call: Any = channel.stream_unary(EXPORT)()
+        assert await call.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (observer.intake.waiting, observer.intake.waiting_bytes) == (0, 0)
+    assert observer.ingest.account.payloads_refused == {("http_protobuf", "too_slow"): 1, ("grpc", "too_slow"): 1}
