@@ -47,6 +47,7 @@ class Observer:
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = False
         self._skewed: Set[str] = set()
+        self._refused: set[tuple[str, str]] = set()
         self.ports: dict[str, int] = {}
         """Ports that are listened on, by `grpc`, `http` and `api`; useful where a setting says 0."""
 
@@ -124,6 +125,7 @@ class Observer:
     async def _tidy(self) -> None:
         await self.gate.refresh()
         self._tell_skews()
+        self._tell_refusals()
         before = self.windows.squeezed
         self.windows.tidy(self._clock())
         if self.windows.squeezed > before:
@@ -142,6 +144,14 @@ class Observer:
             why = "a node's clock differs from the routers': waiting and network of its requests are off by that"
             log.warning(why, extra=fields(node=node, seconds=round(notable[node], 3)))
         self._skewed = notable.keys()
+
+    def _tell_refusals(self) -> None:
+        """Each kind of refusal is worth a word the first time; how many there are is in the metrics."""
+        for kind in sorted(self.ingest.account.payloads_refused.keys() - self._refused):
+            transport, reason = kind
+            why = "payloads are refused; not logged again, see tapchanger_observer_payloads_refused_total"
+            log.warning(why, extra=fields(transport=transport, reason=reason))
+        self._refused |= self.ingest.account.payloads_refused.keys()
 
     _encoding_seconds = 0.0
 

@@ -163,6 +163,9 @@ def tokens(volume: Path) -> Path:
     """The folder that stands for the volume with the pod's token, beside the one with the configuration."""
     folder = volume.parent / "token"
     folder.mkdir(exist_ok=True)
+    file = folder / contract.OBSERVER_TOKEN_FILE
+    if not file.exists():
+        file.write_text("of-the-pod")
     return folder
 
 

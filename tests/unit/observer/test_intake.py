@@ -108,11 +108,17 @@ async def test_bytes_are_bounded_as_well_as_payloads() -> None:
     assert (intake.waiting, intake.waiting_bytes) == (0, 0)
 
 
-async def test_a_payload_that_cannot_be_read_gives_its_place_back(observer: Observer) -> None:
+async def test_a_payload_that_cannot_be_read_gives_its_place_back_and_is_logged_once(
+    observer: Observer, caplog: pytest.LogCaptureFixture
+) -> None:
     url = f"http://127.0.0.1:{observer.ports['http']}/v1/traces"
     async with ClientSession() as http, http.post(url, data=b"\xff", headers=PROTOBUF) as answer:
         assert answer.status == 400
     assert (observer.intake.waiting, observer.intake.waiting_bytes) == (0, 0)
+    for _ in range(2):
+        await observer._tidy()
+    told = [record for record in caplog.records if record.getMessage().startswith("payloads are refused")]
+    assert [record.__dict__["fields"]["reason"] for record in told] == ["malformed"]
 
 
 async def test_a_sender_that_stops_in_the_middle_gives_its_place_back(
