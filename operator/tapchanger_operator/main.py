@@ -37,7 +37,7 @@ class Operator:
     def __init__(self, chosen: Settings) -> None:
         self.tools = Tools(
             kube=kube.connect(),
-            observer=Observer(chosen.observer_host),
+            observer=Observer(chosen.observer_host, chosen.observer_token),
             settings=chosen,
             applied=Applied(),
             clock=time.time,

@@ -8,9 +8,11 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tapchanger_operator.api.base import seconds
+from tapchanger_serving.contract.names import ENV_OBSERVER_TOKEN
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Settings:
     images: Images
     store: Store
     observer_host: str
+    observer_auth: bool = True
+    """Whether the observer asks for credentials: pods then get a token for it."""
+    observer_token: Path | None = None
+    """The operator's own token for the observer."""
     cluster_domain: str = "cluster.local"
     workers: int = 8
     metrics_port: int = 9090
@@ -95,6 +101,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
             peers=tuple(json.loads(environment.get("TAPCHANGER_STORE_PEERS", "[]"))),
         ),
         observer_host=environment["TAPCHANGER_OBSERVER_HOST"],
+        observer_auth=environment.get("TAPCHANGER_OBSERVER_AUTH", "required") != "open",
+        observer_token=Path(token) if (token := environment.get(ENV_OBSERVER_TOKEN)) else None,
         cluster_domain=environment.get("TAPCHANGER_CLUSTER_DOMAIN", "cluster.local"),
         workers=int(environment.get("TAPCHANGER_WORKERS", "8")),
         metrics_port=int(environment.get("TAPCHANGER_METRICS_PORT", "9090")),

@@ -12,6 +12,7 @@ from dev.common.deployment import Deployment
 from dev.common.inference import Reply
 from dev.common.kubectl import Kubectl
 from dev.load import Load, Plan
+from tapchanger_serving.contract.names import OBSERVER_AUDIENCE
 
 NAMESPACE = "e2e"
 """Where most tests have their deployments: builds belong to a namespace, so that one for each test would build all anew."""
@@ -70,6 +71,11 @@ def load_on(deployment: Deployment, texts: list[str], rate: float = 20.0) -> Loa
     """Steady requests to the deployment's routers while it is entered; they end with the test at the latest."""
     address, _ = deployment.address()
     return Load(Plan(address, "grpc", deployment.name, tuple(texts), rate, seconds=900.0, allow_remote=True))
+
+
+def credential(kubectl: Kubectl, namespace: str) -> str:
+    """A token by which the observer takes its bearer for a pod of `namespace`."""
+    return kubectl("create", "token", "default", "-n", namespace, f"--audience={OBSERVER_AUDIENCE}").strip()
 
 
 def report(kubectl: Kubectl, deployment: Deployment) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from dev.common.stack import SYSTEM, Stack
 from dev.common.traffic import failed
 from dev.common.waiting import until
 from tapchanger_serving.contract.names import OTLP_HTTP_PORT
-from tests.e2e.support import Make, load_on
+from tests.e2e.support import Make, credential, load_on
 from tests.support.golden import GOLDEN
 
 ROUTER = {
@@ -107,7 +107,11 @@ def tell_observer(kubectl: Kubectl, deployment: Deployment, requests: dict[str, 
             spans.append({**span, **ids, "name": "ingress", "kind": 2})
     body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
     url = f"http://{service['spec']['clusterIP']}:{OTLP_HTTP_PORT}/v1/traces"
-    sent = urllib.request.Request(url, data=body, headers={"content-type": "application/json"})
+    headers = {
+        "content-type": "application/json",
+        "authorization": f"Bearer {credential(kubectl, deployment.namespace)}",
+    }
+    sent = urllib.request.Request(url, data=body, headers=headers)
     with urllib.request.urlopen(sent, timeout=10) as reply:
         assert reply.status == 200
 

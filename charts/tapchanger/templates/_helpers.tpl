@@ -51,6 +51,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- .Values.store.uri -}}
 {{- end }}
 
+{{- define "tapchanger.observerAuth" -}}
+{{ ternary "required" "open" .Values.observer.auth.required }}
+{{- end }}
+
 {{/* Pod spec fields that both workloads take from their values. */}}
 {{- define "tapchanger.scheduling" -}}
 {{- with .nodeSelector }}

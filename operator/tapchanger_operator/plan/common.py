@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tapchanger_operator import names
 from tapchanger_operator.names import Owner
+from tapchanger_serving.contract import names as contract
 
 Manifest = dict[str, Any]
 
@@ -24,6 +25,11 @@ CONTAINER_SECURITY: Final[Manifest] = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
+
+OBSERVER_TOKEN: Final = "observer-token"  # noqa: S105 - a volume's name
+OBSERVER_TOKEN_PATH: Final = f"{contract.OBSERVER_TOKEN_DIR}/{contract.OBSERVER_TOKEN_FILE}"
+OBSERVER_TOKEN_SECONDS: Final = 3_600
+"""How long a token is good; the kubelet renews it after four fifths of that."""
 
 
 def labels(owner: Owner, component: str, **extra: str) -> dict[str, str]:
@@ -86,3 +92,13 @@ def spread(selector: dict[str, str]) -> list[Manifest]:
             "labelSelector": {"matchLabels": selector},
         }
     ]
+
+
+def observer_token() -> Manifest:
+    """Volume with a token by which the observer knows the pod's namespace. The kubelet renews it; nothing else accepts it."""
+    token = {
+        "path": contract.OBSERVER_TOKEN_FILE,
+        "audience": contract.OBSERVER_AUDIENCE,
+        "expirationSeconds": OBSERVER_TOKEN_SECONDS,
+    }
+    return {"name": OBSERVER_TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}}

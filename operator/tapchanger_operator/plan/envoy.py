@@ -11,14 +11,21 @@ from functools import lru_cache
 from typing import Any, Final
 
 from tapchanger_operator.names import Owner, server
+from tapchanger_operator.plan import envoy_tracing
 from tapchanger_operator.plan.common import Manifest
 from tapchanger_operator.plan.envoy_routes import cluster_name, routes, routes_file
-from tapchanger_operator.plan.envoy_tracing import tracing
+from tapchanger_operator.plan.envoy_tracing import (
+    CREDENTIAL_FILE,
+    OBSERVER_CLUSTER,
+    credential,
+    credential_filters,
+    tracing,
+)
 from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.settings import Settings
 from tapchanger_serving.contract import names as contract
 
-CONFIG_DIR: Final = "/etc/envoy"
+CONFIG_DIR: Final = envoy_tracing.CONFIG_DIR
 ADMIN_PORT: Final = 9901
 _TYPE: Final = "type.googleapis.com/"
 _MONITORS: Final = f"{_TYPE}envoy.extensions.resource_monitors"
@@ -46,6 +53,7 @@ def _files(
         "bootstrap.json": _text(bootstrap(owner, settings)),
         "listeners.json": _text(_resources("listener.v3.Listener", listeners(owner))),
         "clusters.json": _text(_resources("cluster.v3.Cluster", clusters(owner, sorted(split.weights), settings))),
+        **({CREDENTIAL_FILE: _text(_secret(credential()))} if settings.observer_auth else {}),
         **{
             routes_file(protocol): _text(_resources("route.v3.RouteConfiguration", [routes(protocol, split)]))
             for protocol in _PROTOCOLS
@@ -60,6 +68,10 @@ def _text(value: Manifest) -> str:
 def _resources(kind: str, resources: Sequence[Manifest]) -> Manifest:
     typed = [{"@type": f"{_TYPE}envoy.config.{kind}", **resource} for resource in resources]
     return {"resources": typed}
+
+
+def _secret(secret: Manifest) -> Manifest:
+    return {"resources": [{"@type": f"{_TYPE}envoy.extensions.transport_sockets.tls.v3.Secret", **secret}]}
 
 
 def _source(name: str) -> Manifest:
@@ -77,7 +89,7 @@ def bootstrap(owner: Owner, settings: Settings) -> Manifest:
         "dynamic_resources": {"lds_config": _source("listeners.json"), "cds_config": _source("clusters.json")},
         "static_resources": {
             "clusters": [
-                _cluster("observer", settings.observer_host, contract.OTLP_GRPC_PORT, http2=True),
+                _observer(settings),
                 _cluster("admin", "127.0.0.1", ADMIN_PORT, http2=False, kind="STATIC"),
             ],
             "listeners": [_health_listener()],
@@ -105,6 +117,13 @@ def bootstrap(owner: Owner, settings: Settings) -> Manifest:
             ]
         },
     }
+
+
+def _observer(settings: Settings) -> Manifest:
+    cluster = _cluster(OBSERVER_CLUSTER, settings.observer_host, contract.OTLP_GRPC_PORT, http2=True)
+    if settings.observer_auth:
+        cluster["typed_extension_protocol_options"][_HTTP_OPTIONS]["http_filters"] = credential_filters()
+    return cluster
 
 
 def listeners(owner: Owner) -> list[Manifest]:

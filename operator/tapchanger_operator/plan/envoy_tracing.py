@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from tapchanger_operator.names import Owner
-from tapchanger_operator.plan.common import Manifest
+from tapchanger_operator.plan.common import OBSERVER_TOKEN_PATH, Manifest
 from tapchanger_serving.contract import names as contract
 
+CONFIG_DIR: Final = "/etc/envoy"
+CREDENTIAL_FILE: Final = "credential.json"
 OBSERVER_CLUSTER: Final = "observer"
 _TYPE: Final = "type.googleapis.com/"
 _EXTENSION: Final = "envoy.extensions.tracers.opentelemetry"
+_FILTERS: Final = "envoy.extensions.filters.http"
+_CREDENTIALS: Final = "envoy.extensions.http.injected_credentials"
 
 
 def tracing(owner: Owner) -> Manifest:
@@ -60,3 +64,42 @@ def request_start() -> Manifest:
     """
     header = {"key": contract.REQUEST_START_HEADER, "value": "t=%START_TIME(%s.%6f)%"}
     return {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def credential_filters() -> list[Manifest]:
+    """Filters of the observer's cluster, which show it the pod's token. Envoy reads it again when the kubelet renews it.
+
+    Spans go without one where there is none: it is for the observer to refuse them.
+    """
+    source = {
+        "path_config_source": {
+            "path": f"{CONFIG_DIR}/{CREDENTIAL_FILE}",
+            "watched_directory": {"path": contract.OBSERVER_TOKEN_DIR},
+        },
+        "resource_api_version": "V3",
+    }
+    generic = {
+        "@type": f"{_TYPE}{_CREDENTIALS}.generic.v3.Generic",
+        "credential": {"name": OBSERVER_CLUSTER, "sds_config": source},
+        "header": "authorization",
+        "header_value_prefix": "Bearer ",
+    }
+    injector = {
+        "@type": f"{_TYPE}{_FILTERS}.credential_injector.v3.CredentialInjector",
+        "overwrite": True,
+        "allow_request_without_credential": True,
+        "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": generic},
+    }
+    codec = {"@type": f"{_TYPE}{_FILTERS}.upstream_codec.v3.UpstreamCodec"}
+    return [
+        {"name": "envoy.filters.http.credential_injector", "typed_config": injector},
+        {"name": "envoy.filters.http.upstream_codec", "typed_config": codec},
+    ]
+
+
+def credential() -> Manifest:
+    """The secret that :func:`credential_filters` names: the pod's token, from its file."""
+    return {
+        "name": OBSERVER_CLUSTER,
+        "generic_secret": {"secret": {"filename": OBSERVER_TOKEN_PATH}},
+    }

@@ -84,7 +84,14 @@ def _routers(snapshot: Snapshot, files: Mapping[str, str], settings: Settings) -
     pull_secrets = spec.serving.template.image_pull_secrets
     found = [
         router.config_map(owner, files),
-        router.deployment(owner, spec.router, files["bootstrap.json"], settings.images, pull_secrets),
+        router.deployment(
+            owner,
+            spec.router,
+            files["bootstrap.json"],
+            settings.images,
+            pull_secrets,
+            observer_auth=settings.observer_auth,
+        ),
         network.router_policy(owner),
     ]
     return [*found, router.disruption_budget(owner)] if spec.router.replicas > 1 else found

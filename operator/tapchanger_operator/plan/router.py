@@ -10,12 +10,14 @@ from tapchanger_operator.names import Owner
 from tapchanger_operator.plan import envoy
 from tapchanger_operator.plan.common import (
     CONTAINER_SECURITY,
+    OBSERVER_TOKEN,
     POD_SECURITY,
     Manifest,
     empty_dir,
     labels,
     metadata,
     mount,
+    observer_token,
     spread,
 )
 from tapchanger_operator.settings import Images
@@ -70,9 +72,18 @@ def disruption_budget(owner: Owner) -> Manifest:
 
 
 def deployment(
-    owner: Owner, spec: RouterSpec, bootstrap: str, images: Images, pull_secrets: Sequence[Manifest] = ()
+    owner: Owner,
+    spec: RouterSpec,
+    bootstrap: str,
+    images: Images,
+    pull_secrets: Sequence[Manifest] = (),
+    *,
+    observer_auth: bool = True,
 ) -> Manifest:
-    """Envoy pods. They restart only when the bootstrap, the image or the resources change."""
+    """Envoy pods. They restart only when the bootstrap, the image or the resources change.
+
+    With `observer_auth` they have a token for the observer.
+    """
     own_labels = labels(owner, names.COMPONENT_ROUTER)
     probe: Manifest = {"httpGet": {"path": "/ready", "port": "health"}, "periodSeconds": 2, "failureThreshold": 3}
     container = {
@@ -95,7 +106,11 @@ def deployment(
         "readinessProbe": probe,
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
         "lifecycle": {"preStop": {"sleep": {"seconds": 15}}},
-        "volumeMounts": [mount("config", envoy.CONFIG_DIR, read_only=True), mount("tmp", "/tmp")],  # noqa: S108
+        "volumeMounts": [
+            mount("config", envoy.CONFIG_DIR, read_only=True),
+            mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
+            *([mount(OBSERVER_TOKEN, contract.OBSERVER_TOKEN_DIR, read_only=True)] if observer_auth else []),
+        ],
     }  # fmt: skip
     template_labels = {
         "metadata": {
@@ -125,6 +140,7 @@ def deployment(
                     "volumes": [
                         {"name": "config", "configMap": {"name": names.router(owner.name)}},
                         empty_dir("tmp"),
+                        *([observer_token()] if observer_auth else []),
                     ],
                 },
             },

@@ -7,6 +7,8 @@ from tapchanger_operator.names import Owner
 from tapchanger_operator.plan import store as stores
 from tapchanger_operator.plan.common import (
     CONTAINER_SECURITY,
+    OBSERVER_TOKEN,
+    OBSERVER_TOKEN_PATH,
     POD_SECURITY,
     Manifest,
     empty_dir,
@@ -14,6 +16,7 @@ from tapchanger_operator.plan.common import (
     metadata,
     mount,
     node_affinity,
+    observer_token,
     spread,
 )
 from tapchanger_operator.resolve.identity import RevisionContent
@@ -93,6 +96,7 @@ def deployment(owner: Owner, content: RevisionContent, replicas: int, settings: 
             empty_dir("repository"),
             empty_dir("tmp"),
             empty_dir("shm", memory=True, size="256Mi"),
+            *([observer_token()] if settings.observer_auth else []),
             *template.get("volumes", []),
         ],
     }
@@ -200,7 +204,8 @@ def _triton_container(owner: Owner, content: RevisionContent, settings: Settings
         "env": [
             {"name": variable, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
             for variable, (path, _) in WHERE.items()
-        ],
+        ]
+        + ([{"name": contract.ENV_OBSERVER_TOKEN, "value": OBSERVER_TOKEN_PATH}] if settings.observer_auth else []),
         "ports": [
             {"name": "http", "containerPort": contract.HTTP_PORT},
             {"name": "grpc", "containerPort": contract.GRPC_PORT},
@@ -217,6 +222,7 @@ def _triton_container(owner: Owner, content: RevisionContent, settings: Settings
             mount("repository", contract.REPOSITORY_DIR, read_only=True),
             mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
             mount("shm", "/dev/shm"),  # noqa: S108 - a volume of the pod's own
+            *([mount(OBSERVER_TOKEN, contract.OBSERVER_TOKEN_DIR, read_only=True)] if settings.observer_auth else []),
             *content.template.get("volumeMounts", []),
         ],
     }

@@ -90,10 +90,12 @@ class Tracer:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+        from tapchanger_serving.backends.credential import session
+
         _tell_once(logging.getLogger("opentelemetry"))
         # Threads of the exporter's own end with the process; a receiver that is away must not hold it up.
         provider = TracerProvider(sampler(float(os.environ.get(SHARE, "1"))), shutdown_on_exit=False)
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(session=session())))
         return cls(provider, model)
 
     def record(self, requests: Iterable[Traced], phases: Phases, rows: int) -> None:

@@ -14,6 +14,8 @@ OTLP_GRPC_PORT: Final = 4317
 OTLP_HTTP_PORT: Final = 4318
 OBSERVER_API_PORT: Final = 4319
 """`/v1/windows`, `/v1/feedback`, `/metrics`, `/healthz`."""
+OBSERVER_AUDIENCE: Final = "tapchanger-observer"
+"""The audience of the service account tokens by which the observer knows who tells it something."""
 
 ENGINE_SUFFIX: Final = "-engine"
 """Model `<name>` takes text; model `<name>-engine` is the raw engine."""
@@ -79,6 +81,10 @@ STORE_DIR: Final = "/store"
 """The artifact volume: `artifacts/sha256-<hex>/`, `reports/<build>.{json,html,md}`, `models/sha256-<hex>/` (fetched models)."""
 CLAIMS_DIR: Final = "/claims"
 """`pvc://CLAIM/path` is mounted read-only, so that it reads `/claims/CLAIM/path`."""
+OBSERVER_TOKEN_DIR: Final = "/var/run/secrets/tapchanger-observer"  # noqa: S105 - a folder
+OBSERVER_TOKEN_FILE: Final = "token"  # noqa: S105 - a file's name
+ENV_OBSERVER_TOKEN: Final = "TAPCHANGER_OBSERVER_TOKEN"  # noqa: S105 - a variable's name
+"""The file of the pod's token for the observer, which the kubelet renews: where it is mounted, and the variable that says so."""
 CREDENTIALS_DIR: Final = "/credentials"
 """The Secret of `model.credentials`, read-only, in the containers that fetch and in no other."""
 STORE_CREDENTIALS_DIR: Final = "/store-credentials"

@@ -179,6 +179,13 @@ class RevisionWindow(Message):
     first_bad: float | None = None
 
 
+class ClockSkew(Message):
+    """A node whose clock certainly differs from the routers': `seconds` ahead, or behind where negative, at least."""
+
+    node: str
+    seconds: float
+
+
 class Windows(Message):
     """Everything known about one deployment between `since` and `until` (Unix seconds)."""
 
@@ -189,3 +196,4 @@ class Windows(Message):
     until: float
     revisions: tuple[RevisionWindow, ...] = ()
     mirrors: tuple[MirrorWindow, ...] = ()
+    skews: tuple[ClockSkew, ...] = ()

@@ -1,153 +1,147 @@
-"""The API for the operator and for people: /v1/windows, /v1/feedback, /metrics, /healthz, /readyz."""
+"""The API for the operator and for people: /v1/windows, /v1/feedback, /metrics, /healthz, /readyz; and /v1/part for peers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from multidict import MultiMapping
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from tapchanger_serving.contract.windows import Windows
-from tapchanger_serving.observer import windows
-from tapchanger_serving.observer.bucket import Bucket
-from tapchanger_serving.observer.feedback import Desk, FeedbackError, UnknownRevisionError
-from tapchanger_serving.observer.telling import mirror_window, revision_window, told
-
-DEFAULT_SECONDS: Final = 3_600.0
-_KNOWN: Final = ("namespace", "deployment", "since", "until", "latency")
-
-
-class QueryError(ValueError):
-    """A question that can't be answered. The message names the parameter, what was found and what to write."""
+from tapchanger_serving.observer import part, question, windows
+from tapchanger_serving.observer.asking import Asking
+from tapchanger_serving.observer.feedback import Desk, FeedbackError, ForbiddenError, UnknownRevisionError
+from tapchanger_serving.observer.gate import UnprovenError
+from tapchanger_serving.observer.part import Part
+from tapchanger_serving.observer.peers import FORWARDED, PART, Peers, PeersError
+from tapchanger_serving.observer.question import QueryError, Question
+from tapchanger_serving.observer.trust import TrustError
 
 
-def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Windows:
-    """Answer GET /v1/windows. Thresholds that are asked about are counted exactly from the next second on.
+def answer(store: windows.Windows, query: MultiMapping[str], now: float, *, watch: bool = True) -> Windows:
+    """Answer GET /v1/windows from one observer. With `watch`, thresholds that are asked about are counted exactly from the
+    next second on.
 
     Raises QueryError.
     """
-    unknown = sorted(set(query) - set(_KNOWN))
-    if unknown:
-        raise QueryError(f"{unknown[0]}: no such parameter; there are {', '.join(_KNOWN)}")
-    namespace, deployment = _name(query, "namespace"), _name(query, "deployment")
-    since, until = _span(query, now)
-    thresholds = _thresholds(query, store.limits.max_thresholds)
-    if thresholds:
-        store.watch(namespace, deployment, thresholds)
-    found = store.window(namespace, deployment, since, until)
-    scores = store.scores(namespace, deployment, since, until)
-    sure = store.confidences(namespace, deployment, since, until)
-    revisions = [
-        revision_window(name, found.get(name, Bucket()), thresholds).model_copy(
-            update={"feedback": told(scores.get(name)), "confidence": told(sure.get(name))}
-        )
-        for name in sorted({*found, *scores, *sure})
-    ]
-    return Windows(
-        namespace=namespace,
-        deployment=deployment,
-        now=now,
-        since=since,
-        until=until,
-        revisions=tuple(revisions),
-        mirrors=tuple(
-            mirror_window(canary, stable, tally, thresholds)
-            for (canary, stable), tally in sorted(store.mirrors(namespace, deployment, since, until).items())
-        ),
-    )
+    asked = question.read(query, now, store.limits.max_thresholds)
+    return part.tell(asked, own_part(store, asked, watch=watch), now)
 
 
-def _span(query: MultiMapping[str], now: float) -> tuple[float, float]:
-    """Since and until. A caller whose clock is ahead may ask since a time that is yet to come: nothing ended then."""
-    asked = _number(query, "since")
-    until = _number(query, "until") or max(now, asked or 0.0)
-    since = until - DEFAULT_SECONDS if asked is None else asked
-    if since > until:
-        raise QueryError(f"since: found {since}, which is after until ({until}); write an earlier Unix time in seconds")
-    return since, until
+def own_part(store: windows.Windows, asked: Question, *, watch: bool) -> Part:
+    """What this observer has to answer with."""
+    if asked.thresholds and watch:
+        store.watch(asked.namespace, asked.deployment, asked.thresholds)
+    return part.of(store, asked)
 
 
-def _name(query: MultiMapping[str], parameter: str) -> str:
-    found = query.get(parameter, "")
-    if not found or len(found) > 253:
-        raise QueryError(f"{parameter}: found {found[:64]!r}; write the name, as in {parameter}=moderation")
-    return found
-
-
-def _number(query: MultiMapping[str], parameter: str) -> float | None:
-    found = query.get(parameter)
-    if found is None:
-        return None
-    value = _float(found)
-    if value is None or value < 0:
-        raise QueryError(f"{parameter}: found {found[:64]!r}; write Unix time in seconds, as in {parameter}=1767225600")
-    return value
-
-
-def _thresholds(query: MultiMapping[str], most: int) -> tuple[float, ...]:
-    found = query.getall("latency", [])
-    if len(found) > most:
-        raise QueryError(f"latency: found {len(found)} of them; ask for at most {most} at a time")
-    values = []
-    for text in found:
-        value = _float(text)
-        if value is None or value <= 0:
-            raise QueryError(f"latency: found {text[:64]!r}; write seconds, as in latency=0.05")
-        values.append(value)
-    return tuple(dict.fromkeys(values))
-
-
-def _float(text: str) -> float | None:
+@web.middleware
+async def _troubles(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What is wrong with a question, with a credential or with a peer becomes an answer."""
     try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+        return await handler(request)
+    except (QueryError, FeedbackError) as bad:
+        return web.json_response({"error": str(bad)}, status=400)
+    except TrustError as none:
+        return web.json_response({"error": str(none)}, status=401, headers={"WWW-Authenticate": "Bearer"})
+    except ForbiddenError as forbidden:
+        return web.json_response({"error": str(forbidden)}, status=403)
+    except UnknownRevisionError as unknown:
+        return web.json_response({"error": str(unknown)}, status=404)
+    except (UnprovenError, PeersError) as later:
+        return web.json_response({"error": str(later)}, status=503, headers={"Retry-After": "1"})
 
 
-def application(
-    store: windows.Windows, registry: CollectorRegistry, clock: Callable[[], float], ready: Callable[[], bool]
-) -> web.Application:
-    """The application; `ready` says whether spans are being taken."""
+def _json(text: str) -> web.Response:
+    return web.Response(text=text, content_type="application/json")
 
-    async def get_windows(request: web.Request) -> web.Response:
+
+class Api:
+    """What the application answers with. `ready` says whether spans are being taken; with `peers` all observers answer
+    together.
+    """
+
+    def __init__(
+        self,
+        store: windows.Windows,
+        registry: CollectorRegistry,
+        clock: Callable[[], float],
+        ready: Callable[[], bool],
+        asking: Asking,
+        peers: Peers | None = None,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._ready = ready
+        self._asking = asking
+        self._peers = peers
+        self._desk = Desk(store)
+
+    async def windows(self, request: web.Request) -> web.Response:
+        """GET /v1/windows: what all observers know."""
+        asked, watch = await self._asked(request)
+        if self._peers is None:
+            found = own_part(self._store, asked, watch=watch)
+        else:
+            found = part.merge(await self._peers.parts(asked, watch=watch))
+        return _json(part.tell(asked, found, self._clock()).dumps())
+
+    async def part(self, request: web.Request) -> web.Response:
+        """GET /v1/part: what this one knows, for another one."""
+        asked, trusted = await self._asked(request)
+        if not trusted:
+            raise TrustError("a part is for the other observers; ask /v1/windows")
+        return _json(part.encode(own_part(self._store, asked, watch=request.path != PART)))
+
+    async def feedback(self, request: web.Request) -> web.Response:
+        """POST /v1/feedback. What this observer knows no revision for, another may."""
+        authorization, body = request.headers.get("Authorization"), await request.read()
+        grant = await self._asking.grant(authorization)
+        if grant is None:
+            raise TrustError("no credential; send the header Authorization: Bearer TOKEN")
         try:
-            body = answer(store, request.query, clock()).dumps()
-        except QueryError as bad:
-            return web.json_response({"error": str(bad)}, status=400)
-        return web.Response(text=body, content_type="application/json")
+            return _json(self._desk.take(body, self._clock(), grant).dumps())
+        except UnknownRevisionError:
+            own = self._peers is None or FORWARDED in request.headers
+            taken = None if own or self._peers is None else await self._peers.hand_on(body, authorization)
+            if taken is None:
+                raise
+        return _json(taken)
 
-    desk = Desk(store)
-
-    async def post_feedback(request: web.Request) -> web.Response:
-        try:
-            taken = desk.take(await request.read(), clock())
-        except FeedbackError as bad:
-            return web.json_response({"error": str(bad)}, status=400)
-        except UnknownRevisionError as unknown:
-            return web.json_response({"error": str(unknown)}, status=404)
-        return web.Response(text=taken.dumps(), content_type="application/json")
-
-    async def get_metrics(request: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.Response:
+        """GET /metrics, for Prometheus."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
 
-    async def get_health(_: web.Request) -> web.Response:
+    async def health(self, _: web.Request) -> web.Response:
+        """GET /healthz."""
         return web.Response(text="ok\n")
 
-    async def get_ready(_: web.Request) -> web.Response:
-        if ready():
+    async def ready(self, _: web.Request) -> web.Response:
+        """GET /readyz."""
+        if self._ready():
             return web.Response(text="ready\n")
         return web.Response(status=503, text="not taking spans: starting or stopping\n")
 
-    app = web.Application()
-    app.router.add_get("/v1/windows", get_windows)
-    app.router.add_post("/v1/feedback", post_feedback)
-    app.router.add_get("/metrics", get_metrics)
-    app.router.add_get("/healthz", get_health)
-    app.router.add_get("/readyz", get_ready)
+    async def _asked(self, request: web.Request) -> tuple[Question, bool]:
+        """The question, and whether it may be remembered."""
+        grant = await self._asking.grant(request.headers.get("Authorization"))
+        found = question.read(request.query, self._clock(), self._store.limits.max_thresholds)
+        return found, self._asking.may_watch(grant, found.namespace)
+
+
+def application(api: Api) -> web.Application:
+    """The routes to an API."""
+    app = web.Application(middlewares=[_troubles])
+    app.router.add_get("/v1/windows", api.windows)
+    app.router.add_get(PART, api.part)
+    app.router.add_get(f"{PART}/watch", api.part)
+    app.router.add_post("/v1/feedback", api.feedback)
+    app.router.add_get("/metrics", api.metrics)
+    app.router.add_get("/healthz", api.health)
+    app.router.add_get("/readyz", api.ready)
     return app

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from tapchanger_serving.contract.feedback import MOST, Feedback, FeedbackAnswer
 from tapchanger_serving.observer.seen import Seen
+from tapchanger_serving.observer.trust import EVERYTHING, Grant
 from tapchanger_serving.observer.windows import Key, Windows
 
 _REMEMBERED: Final = 131_072
@@ -16,6 +17,10 @@ _REMEMBERED: Final = 131_072
 
 class FeedbackError(ValueError):
     """Scores that are not taken. The message names the field, what was found and what to write."""
+
+
+class ForbiddenError(Exception):
+    """Scores for a namespace that their sender may not speak for."""
 
 
 class UnknownRevisionError(LookupError):
@@ -29,10 +34,12 @@ class Desk:
         self._windows = windows
         self._seen = Seen(_REMEMBERED)
 
-    def take(self, body: str | bytes, now: float) -> FeedbackAnswer:
-        """Count all scores of a request, or none. Raises FeedbackError and UnknownRevisionError."""
+    def take(self, body: str | bytes, now: float, grant: Grant = EVERYTHING) -> FeedbackAnswer:
+        """Count all scores of a request, or none. Raises FeedbackError, ForbiddenError and UnknownRevisionError."""
         items = _parsed(body)
         for number, item in enumerate(items):
+            if not grant.covers(item.namespace):
+                raise ForbiddenError(f"{_place(number, items)}namespace: the credential is not for {item.namespace}")
             if not self._windows.knows(_key(item)):
                 where = f"{item.namespace}/{item.deployment}"
                 message = "write what the answer's x-tapchanger-revision said, while its requests are remembered"

@@ -25,6 +25,7 @@ from tapchanger_serving.observer.spans import (
     Span,
 )
 from tapchanger_serving.observer.stages import Pairing
+from tapchanger_serving.observer.trust import EVERYTHING, Grant
 from tapchanger_serving.observer.windows import Key, Windows
 
 FUTURE_SECONDS: Final = 5.0
@@ -34,6 +35,7 @@ LONGEST_NAME: Final = 253
 MOST_WAITING: Final = 10_000
 """Requests of which a server has told and no router yet; the oldest are forgotten."""
 _NANO: Final = 1e9
+_OURS: Final = frozenset({names.COMPONENT_ROUTER, names.COMPONENT_SERVER})
 
 
 class RefusedError(Exception):
@@ -61,9 +63,9 @@ class Account:
     """(transport, reason): `foreign` (no span of ours), `upstream` (not the edge), `no_revision` (the router had no
     route for it), `part` (one of a server's spans that carries no time of its own), `duplicate`."""
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(transport, reason): `late`, `malformed`."""
+    """(transport, reason): `late`, `malformed`, `forbidden` (a namespace that its sender may not tell of)."""
     payloads_refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(transport, reason): `malformed`, `too_large`, `media_type`, `encoding`."""
+    """(transport, reason): `malformed`, `too_large`, `media_type`, `encoding`, and what :mod:`intake` turns away."""
     clamped: int = 0
     """Spans from the future, counted as ending now."""
 
@@ -77,11 +79,11 @@ class Ingest:
         self._clock = clock
         self._seen = Seen(remembered_spans)
         self._stages = Pairing()
-        self._waiting: OrderedDict[bytes, tuple[Key, Stage]] = OrderedDict()
+        self._waiting: OrderedDict[bytes, tuple[Key, Stage, float]] = OrderedDict()
         self._copies = Meeting()
 
-    def take(self, spans: Iterable[Span], transport: str) -> Result:
-        """Count all spans of one payload."""
+    def take(self, spans: Iterable[Span], transport: str, grant: Grant = EVERYTHING) -> Result:
+        """Count all spans of one payload, of the namespaces that its sender may tell of."""
         now = self._clock()
         account = self.account
         total = refused = 0
@@ -89,7 +91,7 @@ class Ingest:
         for span in spans:
             total += 1
             try:
-                ignored = self._one(span, now)
+                ignored = self._one(span, now, grant)
             except RefusedError as refusal:
                 refused += 1
                 why = why or str(refusal)
@@ -100,9 +102,11 @@ class Ingest:
         account.received[transport] += total
         return Result(total, refused, why)
 
-    def _one(self, span: Span, now: float) -> str | None:
+    def _one(self, span: Span, now: float, grant: Grant) -> str | None:
         """Count one span; a reason comes back when it is ignored."""
         component = span.attributes.get(names.ATTR_COMPONENT)
+        if grant.namespaces is not None and component in _OURS:
+            _permit(grant.namespaces, span.attributes.get(names.ATTR_NAMESPACE, ""))
         if component == names.COMPONENT_ROUTER:
             return self._request(span, now)
         if component == names.COMPONENT_SERVER:
@@ -134,7 +138,12 @@ class Ingest:
         if self._waiting:
             waiting = self._waiting.pop(identity, None)
             if waiting is not None:
-                self._windows.join(*waiting, seconds, failed=outcome.failed)
+                of, stage, ended = waiting
+                self._windows.join(of, stage, seconds, failed=outcome.failed)
+                if stage.node:
+                    work = stage.pre + stage.compute + stage.post
+                    router = (span.start / _NANO, span.end / _NANO)
+                    self._windows.clocks.compare(stage.node, (ended - work, ended), router, now)
         return None
 
     def _stage(self, span: Span, now: float) -> str | None:
@@ -148,6 +157,7 @@ class Ingest:
             raise RefusedError("malformed", str(error)) from None
         if stage is None:
             return "part"
+        ended = stage.end
         if stage.end > end:
             stage = stage._replace(end=end)
         copied_to = span.attributes.get(names.ATTR_MIRROR)
@@ -160,16 +170,19 @@ class Ingest:
         if sure is not None:
             self._windows.add_confidence(key, stage.end, sure)
         if span.parent_id and TRITON_MODEL in span.attributes:
-            self._meet(key, stage, span.trace_id + span.parent_id)
+            self._meet(key, stage, ended, span.trace_id + span.parent_id)
         return None
 
-    def _meet(self, key: Key, stage: Stage, request: bytes) -> None:
-        """Join a server's span with its parent, the router's, or keep it until that comes."""
+    def _meet(self, key: Key, stage: Stage, ended: float, request: bytes) -> None:
+        """Join a server's span with its parent, the router's, or keep it until that comes.
+
+        `ended` is when the server says that it was done, be its clock ahead or not.
+        """
         told = self._seen.recall(request)
         if told is not None:
             self._windows.join(key, stage, -1 - told if told < 0 else told, failed=told < 0)
             return
-        self._waiting[request] = (key, stage)
+        self._waiting[request] = (key, stage, ended)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popitem(last=False)
 
@@ -200,6 +213,12 @@ class Ingest:
                 f"a span ended {now - end:.0f} s ago; they count up to {self._windows.limits.keep_seconds} s later",
             )
         return end
+
+
+def _permit(namespaces: frozenset[str], namespace: str) -> None:
+    if namespace not in namespaces:
+        whose = ", ".join(sorted(namespaces))[:253]
+        raise RefusedError("forbidden", f"a span of namespace {namespace[:64]!r}; this credential is for {whose}")
 
 
 def _share(text: str | None) -> float | None:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +15,14 @@ import grpc.aio
 from aiohttp import web
 
 from tapchanger_serving.observer import api, logs, metrics, otlp_grpc, otlp_http, settings, snapshot
+from tapchanger_serving.observer.api import Api
+from tapchanger_serving.observer.asking import Asking
+from tapchanger_serving.observer.gate import Gate, Keys, from_cluster
 from tapchanger_serving.observer.ingest import Ingest
+from tapchanger_serving.observer.intake import Intake
 from tapchanger_serving.observer.logs import fields
 from tapchanger_serving.observer.settings import Settings
+from tapchanger_serving.observer.skew import NOTABLE_SECONDS
 from tapchanger_serving.observer.windows import Windows
 
 log = logging.getLogger("tapchanger.observer")
@@ -34,23 +39,38 @@ class Observer:
         self.options = options
         self.windows = load(options, clock)
         self.ingest = Ingest(self.windows, clock)
+        self.gate = gate(options, clock)
+        self.intake = Intake(self.ingest, self.gate, options.max_waiting, options.max_waiting_bytes)
         self._clock = clock
         self._grpc: grpc.aio.Server | None = None
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = False
+        self._skewed: Set[str] = set()
+        self._refused: set[tuple[str, str]] = set()
         self.ports: dict[str, int] = {}
         """Ports that are listened on, by `grpc`, `http` and `api`; useful where a setting says 0."""
 
     async def start(self) -> None:
         """Listen on all ports. Raises OSError when one is taken."""
         options = self.options
-        registry = metrics.registry(self.ingest.account, self.windows)
+        await self.gate.refresh()
+        registry = metrics.registry(self.ingest.account, self.windows, lambda: self.intake.waiting)
         self.ports["api"] = await self._serve(
-            api.application(self.windows, registry, self._clock, lambda: self._ready), options.api_port
+            api.application(
+                Api(
+                    self.windows,
+                    registry,
+                    self._clock,
+                    lambda: self._ready,
+                    Asking(self.gate, options.namespace),
+                    options.together,
+                )
+            ),
+            options.api_port,
         )
         self.ports["http"] = await self._serve(
-            otlp_http.application(self.ingest, options.max_payload_bytes), options.http_port, auto_decompress=False
+            otlp_http.application(self.intake, options.max_payload_bytes), options.http_port, auto_decompress=False
         )
         self.ports["grpc"] = await self._serve_grpc(options.grpc_port)
         self._tasks.append(asyncio.create_task(self._every(lambda: TIDY_SECONDS, self._tidy)))
@@ -85,7 +105,7 @@ class Observer:
         return int(runner.addresses[0][1])
 
     async def _serve_grpc(self, port: int) -> int:
-        self._grpc = otlp_grpc.server(self.ingest, self.options.max_payload_bytes)
+        self._grpc = otlp_grpc.server(self.intake, self.options.max_payload_bytes)
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         try:
             bound = self._grpc.add_insecure_port(f"{host}:{port}")
@@ -103,6 +123,9 @@ class Observer:
                 log.exception("a periodic task failed; it is tried again")
 
     async def _tidy(self) -> None:
+        await self.gate.refresh()
+        self._tell_skews()
+        self._tell_refusals()
         before = self.windows.squeezed
         self.windows.tidy(self._clock())
         if self.windows.squeezed > before:
@@ -111,6 +134,24 @@ class Observer:
                 "more buckets than TAPCHANGER_OBSERVER_MAX_BUCKETS: the oldest minutes were coarsened or dropped early"
             )
             log.warning(why, extra=fields(minutes=squeezed, max_buckets=self.options.max_buckets))
+
+    def _tell_skews(self) -> None:
+        """A node whose clock differs is worth a word once; one that was put right may be told of again."""
+        clocks = self.windows.clocks
+        clocks.age(self._clock())
+        notable = {node: skew for node, skew in clocks.skews().items() if abs(skew) >= NOTABLE_SECONDS}
+        for node in sorted(notable.keys() - self._skewed):
+            why = "a node's clock differs from the routers': waiting and network of its requests are off by that"
+            log.warning(why, extra=fields(node=node, seconds=round(notable[node], 3)))
+        self._skewed = notable.keys()
+
+    def _tell_refusals(self) -> None:
+        """Each kind of refusal is worth a word the first time; how many there are is in the metrics."""
+        for kind in sorted(self.ingest.account.payloads_refused.keys() - self._refused):
+            transport, reason = kind
+            why = "payloads are refused; not logged again, see tapchanger_observer_payloads_refused_total"
+            log.warning(why, extra=fields(transport=transport, reason=reason))
+        self._refused |= self.ingest.account.payloads_refused.keys()
 
     _encoding_seconds = 0.0
 
@@ -130,6 +171,15 @@ class Observer:
             await asyncio.to_thread(snapshot.write, pieces, self.options.state)
         except OSError as error:
             log.error("the windows could not be saved", extra=fields(path=self.options.state, error=str(error)))
+
+
+def gate(options: Settings, clock: Callable[[], float]) -> Gate:
+    """The gate that the settings want. The keys are kept beside the windows."""
+    if options.auth == "open":
+        log.warning("whoever reaches the ports is believed: TAPCHANGER_OBSERVER_AUTH is open")
+        return Gate(None, clock)
+    kept = None if options.state is None else options.state.with_name("keys.json")
+    return Gate(Keys(from_cluster(options.keys_url, options.account), clock, kept), clock, options.senders)
 
 
 def load(options: Settings, clock: Callable[[], float]) -> Windows:

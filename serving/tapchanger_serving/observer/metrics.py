@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -66,7 +66,8 @@ def _cumulated(totals: Totals) -> list[tuple[str, float]]:
 class AccountCollector(Collector):
     """What became of the spans, and how much is held."""
 
-    def __init__(self, account: Account, windows: Windows) -> None:
+    def __init__(self, account: Account, windows: Windows, waiting: Callable[[], int]) -> None:
+        self._waiting = waiting
         self._account = account
         self._windows = windows
 
@@ -93,14 +94,25 @@ class AccountCollector(Collector):
             ("minutes_squeezed", "Minutes coarsened or dropped early to bound memory.", windows.squeezed),
         ):
             yield CounterMetricFamily(f"tapchanger_observer_{name}", text, value=value)
+        skews = GaugeMetricFamily(
+            "tapchanger_observer_clock_skew_seconds",
+            "Seconds by which a node's clock is certainly ahead of the routers', or behind (negative).",
+            labels=["node"],
+        )
+        for node, skew in sorted(windows.clocks.skews().items()):
+            skews.add_metric([node], skew)
+        yield skews
+        waiting = GaugeMetricFamily("tapchanger_observer_payloads_waiting", "Payloads that wait to be counted.")
+        waiting.add_metric([], self._waiting())
+        yield waiting
         yield GaugeMetricFamily("tapchanger_observer_buckets", "Buckets held now.", value=windows.bucket_count())
 
 
-def registry(account: Account, windows: Windows) -> CollectorRegistry:
-    """All of the observer's metrics, with those of its own process."""
+def registry(account: Account, windows: Windows, waiting: Callable[[], int] = lambda: 0) -> CollectorRegistry:
+    """All of the observer's metrics, with those of its own process; `waiting` tells how many payloads wait."""
     made = CollectorRegistry()
     made.register(WindowsCollector(windows))
-    made.register(AccountCollector(account, windows))
+    made.register(AccountCollector(account, windows, waiting))
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=made)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -9,12 +10,23 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from tapchanger_serving.observer import otlp_json, wire
-from tapchanger_serving.observer.ingest import Ingest
+from tapchanger_serving.observer.intake import (
+    OVERLOADED,
+    READ_SECONDS,
+    RETRY_SECONDS,
+    TOO_SLOW,
+    UNAUTHENTICATED,
+    UNPROVEN,
+    Intake,
+    TurnedAwayError,
+)
 from tapchanger_serving.observer.spans import PayloadError, Span
 
 PATH: Final = "/v1/traces"
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _INVALID_ARGUMENT: Final = 3
+_CODES: Final = {UNAUTHENTICATED: 16, UNPROVEN: 14, OVERLOADED: 14}
+_STATUS: Final = {UNAUTHENTICATED: 401, UNPROVEN: 503, OVERLOADED: 429}
 
 
 class Encoding(NamedTuple):
@@ -75,36 +87,53 @@ def too_large(limit: int) -> UnacceptableError:
 
 async def _read(request: web.Request, limit: int) -> bytes:
     try:
-        return await request.read()
+        async with asyncio.timeout(READ_SECONDS):
+            return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large(limit) from None
+    except TimeoutError:
+        raise UnacceptableError(408, TOO_SLOW, f"the payload took more than {READ_SECONDS:g} s to come") from None
 
 
-def application(ingest: Ingest, max_payload_bytes: int) -> web.Application:
+def application(intake: Intake, max_payload_bytes: int) -> web.Application:
     """The application. Run it with `auto_decompress=False`: bodies are decompressed here, within the limit."""
+
+    async def taken(request: web.Request, encoding: Encoding | None) -> web.Response:
+        grant = await intake.admit(request.headers.get("Authorization"))
+        if encoding is None:
+            known = " or ".join(ENCODINGS)
+            found = request.content_type[:64]
+            raise UnacceptableError(415, "media_type", f"Content-Type: found {found!r}; send {known}")
+        announced = request.content_length or 0
+        if announced > max_payload_bytes:
+            raise too_large(max_payload_bytes)
+        with intake.place(grant, announced) as place:
+            body = await _read(request, max_payload_bytes)
+            intake.hold(place, len(body))
+            content_encoding = request.headers.get("Content-Encoding", "").strip().lower()
+
+            def decode() -> Iterator[Span]:
+                return encoding.decode(unpack(body, content_encoding, max_payload_bytes))
+
+            result = await intake.count(place, encoding.transport, decode)
+        return web.Response(body=encoding.answer(result.refused, result.why), content_type=encoding.media_type)
 
     async def export(request: web.Request) -> web.Response:
         encoding = ENCODINGS.get(request.content_type)
+        answer = encoding or JSON
+        headers = {}
         try:
-            if encoding is None:
-                known = " or ".join(ENCODINGS)
-                found = request.content_type[:64]
-                raise UnacceptableError(415, "media_type", f"Content-Type: found {found!r}; send {known}")
-            body = await _read(request, max_payload_bytes)
-            content_encoding = request.headers.get("Content-Encoding", "").strip().lower()
-            payload = unpack(body, content_encoding, max_payload_bytes)
-            try:
-                spans = list(encoding.decode(payload))
-            except PayloadError as bad:
-                raise UnacceptableError(400, "malformed", str(bad)) from None
+            return await taken(request, encoding)
         except UnacceptableError as refusal:
-            answer = encoding or JSON
-            transport = encoding.transport if encoding else "http"
-            ingest.account.payloads_refused[transport, refusal.reason] += 1
-            text = answer.status(_INVALID_ARGUMENT, str(refusal))
-            return web.Response(status=refusal.status, body=text, content_type=answer.media_type)
-        result = ingest.take(spans, encoding.transport)
-        return web.Response(body=encoding.answer(result.refused, result.why), content_type=encoding.media_type)
+            status, reason, message = refusal.status, refusal.reason, str(refusal)
+        except PayloadError as bad:
+            status, reason, message = 400, "malformed", str(bad)
+        except TurnedAwayError as refusal:
+            status, reason, message = _STATUS[refusal.reason], refusal.reason, str(refusal)
+            headers = {"Retry-After": str(RETRY_SECONDS)} if refusal.again else {"WWW-Authenticate": "Bearer"}
+        intake.refuse(encoding.transport if encoding else "http", reason)
+        text = answer.status(_CODES.get(reason, _INVALID_ARGUMENT), message)
+        return web.Response(status=status, body=text, content_type=answer.media_type, headers=headers)
 
     app = web.Application(client_max_size=max_payload_bytes)
     app.router.add_post(PATH, export)

@@ -26,7 +26,7 @@ from tapchanger_serving.observer.windows import COARSE, FINE, Minute, Series, Wi
 VERSION: Final = 2
 READ: Final = (1, VERSION)
 _KINDS: Final = tuple(type(value) for value in astuple(Sums()))
-_FAULTS: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError)
+FAULTS: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError)
 
 
 class SnapshotError(ValueError):
@@ -49,7 +49,7 @@ def _series(revision: str, series: Series) -> str:
     minutes = []
     for start, minute in series.minutes.items():
         if minute.encoded is None:
-            buckets = [[second, *_bucket(bucket)] for second, bucket in minute.buckets.items()]
+            buckets = [[second, *bucket_row(bucket)] for second, bucket in minute.buckets.items()]
             minute.encoded = json.dumps(
                 {"start": start, "step": minute.step, "buckets": buckets}, separators=(",", ":")
             )
@@ -59,7 +59,7 @@ def _series(revision: str, series: Series) -> str:
     )
     mirrors = json.dumps(
         [
-            [stable, start, _mirror(tally)]
+            [stable, start, tally_row(tally)]
             for stable, steps in series.mirrors.steps.items()
             for start, tally in steps.items()
         ]
@@ -68,7 +68,7 @@ def _series(revision: str, series: Series) -> str:
     return f'{{{head},"minutes":[{",".join(minutes)}]}}'
 
 
-def _mirror(tally: mirror.Tally) -> list[Any]:
+def tally_row(tally: mirror.Tally) -> list[Any]:
     """All that is counted, in the order of the fields, with lists of pairs for what JSON can't have as keys."""
     return [
         [*value.items()] if isinstance(value, dict) else value
@@ -76,7 +76,8 @@ def _mirror(tally: mirror.Tally) -> list[Any]:
     ]
 
 
-def _unmirror(row: list[Any]) -> mirror.Tally:
+def row_tally(row: list[Any]) -> mirror.Tally:
+    """What :func:`tally_row` wrote. Raises one of :data:`FAULTS` for anything else."""
     *counts, canary, stable, flips, texts, same, exemplars = row
     requests, canary_failed, stable_failed, compared, agreement, rows, rows_alike = counts
     return mirror.Tally(
@@ -100,7 +101,8 @@ def _slice(kind: Any) -> int | str:
     return kind if isinstance(kind, int) else str(kind)
 
 
-def _bucket(bucket: Bucket) -> list[Any]:
+def bucket_row(bucket: Bucket) -> list[Any]:
+    """All of a bucket, for JSON."""
     return [
         bucket.requests,
         bucket.unavailable,
@@ -133,14 +135,14 @@ def decode(text: str, windows: Windows) -> None:
     try:
         state = json.loads(text)
         version = state["version"]
-    except _FAULTS as error:
+    except FAULTS as error:
         raise SnapshotError(f"not a snapshot ({error!r})") from None
     if version not in READ:
         raise SnapshotError(f"version {version!r}, expected {VERSION}")
     try:
         for deployment in state["deployments"]:
             _load(deployment, windows)
-    except _FAULTS as error:
+    except FAULTS as error:
         raise SnapshotError(f"not a snapshot of version {version} ({error!r})") from None
 
 
@@ -154,15 +156,16 @@ def _load(state: dict[str, Any], windows: Windows) -> None:
             for start, count, total, squares in revision.get(part, []):
                 kept.steps[int(start)] = Tally(int(count), float(total), float(squares))
         for stable, start, row in revision.get("mirrors", []):
-            series.mirrors.steps.setdefault(str(stable), {})[int(start)] = _unmirror(row)
+            series.mirrors.steps.setdefault(str(stable), {})[int(start)] = row_tally(row)
         for minute in revision["minutes"]:
             if minute["step"] not in (FINE, COARSE):
                 raise ValueError(f"step {minute['step']!r}")
-            buckets = {int(row[0]): _unbucket(row[1:]) for row in minute["buckets"]}
+            buckets = {int(row[0]): row_bucket(row[1:]) for row in minute["buckets"]}
             series.minutes[int(minute["start"])] = Minute(step=minute["step"], buckets=buckets)
 
 
-def _unbucket(row: list[Any]) -> Bucket:
+def row_bucket(row: list[Any]) -> Bucket:
+    """What :func:`bucket_row` wrote. Raises one of :data:`FAULTS` for anything else."""
     requests, unavailable, good, failed, codes, over, worst, first, last, first_failed, *parts = row
     return Bucket(
         requests=int(requests),

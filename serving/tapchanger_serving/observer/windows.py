@@ -17,6 +17,7 @@ from tapchanger_serving.observer.bucket import Bucket, Request
 from tapchanger_serving.observer.mirror import Mirrors, Told
 from tapchanger_serving.observer.mirror import Tally as MirrorTally
 from tapchanger_serving.observer.scores import Scores, Tally
+from tapchanger_serving.observer.skew import Clocks
 from tapchanger_serving.observer.totals import Totals
 
 MINUTE: Final = 60
@@ -130,6 +131,8 @@ class Windows:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.deployments: OrderedDict[tuple[str, str], Deployment] = OrderedDict()
+        self.clocks = Clocks()
+        """How far nodes' clocks differ; not kept over a restart."""
         self.evicted = 0
         """Deployments and revisions that were forgotten because there were too many."""
         self.squeezed = 0

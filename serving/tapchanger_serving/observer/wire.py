@@ -43,7 +43,10 @@ _MESSAGES: Final = {
         ("events", 11, "Event", _MANY),
     ],
     "Event": [("time_unix_nano", 1, "fixed64", _ONE), ("name", 2, "bytes", _ONE)],
-    "Status": [("code", 1, "int32", _ONE), ("message", 2, "string", _ONE)],
+    "Status": [("code", 1, "int32", _ONE), ("message", 2, "string", _ONE), ("details", 3, "Any", _MANY)],
+    "Any": [("type_url", 1, "string", _ONE), ("value", 2, "bytes", _ONE)],
+    "RetryInfo": [("retry_delay", 1, "Duration", _ONE)],
+    "Duration": [("seconds", 1, "int32", _ONE)],
 }
 
 
@@ -148,6 +151,13 @@ def encode_answer(rejected: int, why: str) -> bytes:
         answer.partial_success.rejected_spans = rejected
         answer.partial_success.error_message = why
     return bytes(answer.SerializeToString())
+
+
+def encode_retry(code: int, text: str, seconds: int) -> bytes:
+    """A `google.rpc.Status` with `google.rpc.RetryInfo`: come again in so many seconds."""
+    retry = _CLASSES["RetryInfo"](retry_delay=_CLASSES["Duration"](seconds=seconds)).SerializeToString()
+    detail = _CLASSES["Any"](type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry)
+    return bytes(_CLASSES["Status"](code=code, message=text, details=[detail]).SerializeToString())
 
 
 def encode_status(code: int, text: str) -> bytes:

@@ -154,7 +154,7 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def running_observer() -> AsyncIterator[Observer]:
-    observer = Observer(Settings(host="127.0.0.1", grpc_port=0, http_port=0, api_port=0))
+    observer = Observer(Settings(auth="open", host="127.0.0.1", grpc_port=0, http_port=0, api_port=0))
     await observer.start()
     try:
         yield observer
@@ -306,6 +306,7 @@ async def test_sigterm_ends_the_program_and_a_restart_keeps_its_windows(tmp_path
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TAPCHANGER_")},
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "TAPCHANGER_OBSERVER_AUTH": "open",
         "TAPCHANGER_OBSERVER_HOST": "127.0.0.1",
         "TAPCHANGER_OBSERVER_GRPC_PORT": str(grpc_port),
         "TAPCHANGER_OBSERVER_HTTP_PORT": str(http_port),

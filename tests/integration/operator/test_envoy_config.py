@@ -159,6 +159,20 @@ class Router:
             return answer.status, await answer.text(), answer.headers.get(contract.REVISION_HEADER)
 
 
+def tokens(volume: Path) -> Path:
+    """The folder that stands for the volume with the pod's token, beside the one with the configuration."""
+    folder = volume.parent / "token"
+    folder.mkdir(exist_ok=True)
+    file = folder / contract.OBSERVER_TOKEN_FILE
+    if not file.exists():
+        file.write_text("of-the-pod")
+    return folder
+
+
+def _placed(text: str, volume: Path) -> str:
+    return text.replace(envoy.CONFIG_DIR, str(volume)).replace(contract.OBSERVER_TOKEN_DIR, str(tokens(volume)))
+
+
 def _local(files: Mapping[str, str], router: Router) -> dict[str, str]:
     """The files with this machine's paths, addresses and ports in place of the cluster's."""
 
@@ -166,7 +180,7 @@ def _local(files: Mapping[str, str], router: Router) -> dict[str, str]:
         if isinstance(node, list):
             return [moved(item) for item in node]
         if not isinstance(node, dict):
-            return node.replace(envoy.CONFIG_DIR, str(router.volume.folder)) if isinstance(node, str) else node
+            return _placed(node, router.volume.folder) if isinstance(node, str) else node
         if set(node) == {"address", "port_value"}:
             upstream = next((u for r, u in router.upstreams.items() if r in node["address"]), None)
             if upstream:

@@ -87,11 +87,14 @@ def test_every_right_is_explained_in_the_security_document() -> None:
         assert not missing, f"docs/security.md doesn't explain {missing} on {resource}"
 
 
-def test_nobody_but_the_operator_gets_rights_bound(render: Render) -> None:
+def test_nobody_but_the_operator_gets_rights_bound_but_to_read_the_keys_of_tokens(render: Render) -> None:
     bindings = [item for item in render() if item["kind"] in {"ClusterRoleBinding", "RoleBinding"}]
-    assert len(bindings) == 2
-    for binding in bindings:
-        assert [subject["name"] for subject in binding["subjects"]] == ["tapchanger-operator"]
+    bound = [(item["roleRef"]["name"], [subject["name"] for subject in item["subjects"]]) for item in bindings]
+    assert sorted(bound) == [
+        ("system:service-account-issuer-discovery", ["tapchanger-observer"]),
+        ("tapchanger-operator", ["tapchanger-operator"]),
+        ("tapchanger-operator", ["tapchanger-operator"]),
+    ]
 
 
 def test_users_rights_join_the_standard_roles_and_never_reach_status(render: Render) -> None:
@@ -115,7 +118,7 @@ def test_pods_meet_the_restricted_pod_security_standard(pod_specs: list[Manifest
         assert context["runAsUser"] == 65532
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-        allowed = {"emptyDir", "persistentVolumeClaim"}
+        allowed = {"emptyDir", "persistentVolumeClaim", "projected", "secret"}
         assert all(volume.keys() - {"name"} <= allowed for volume in spec["volumes"])
 
 
@@ -136,9 +139,15 @@ def test_containers_have_probes_and_resources(pod_specs: list[Manifest]) -> None
         assert "memory" in container["resources"]["limits"]
 
 
-def test_only_the_operator_gets_a_token(pod_specs: list[Manifest]) -> None:
-    tokens = {spec["containers"][0]["name"]: spec["automountServiceAccountToken"] for spec in pod_specs}
-    assert tokens == {"operator": True, "observer": False}
+def test_the_observer_has_a_token_only_to_prove_others(render: Render) -> None:
+    def token(manifests: list[Manifest], component: str) -> bool:
+        pod = named(manifests, "Deployment", f"tapchanger-{component}")["spec"]["template"]["spec"]
+        return bool(pod["automountServiceAccountToken"])
+
+    required, off = render(), render("--set", "observer.auth.required=false")
+    assert (token(required, "operator"), token(required, "observer")) == (True, True)
+    assert (token(off, "operator"), token(off, "observer")) == (True, False)
+    assert "system:service-account-issuer-discovery" not in str(off)
 
 
 def test_no_service_account_hands_out_its_token_unasked(render: Render) -> None:

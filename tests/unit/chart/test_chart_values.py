@@ -155,6 +155,29 @@ def test_the_observer_keeps_its_state_on_a_claim_when_asked(render: Render) -> N
     assert {"name": "state", "persistentVolumeClaim": {"claimName": "tapchanger-observer"}} in volumes
 
 
+def test_several_observers_know_of_each_other(render: Render, template: Helm) -> None:
+    manifests = render("--set", "observer.replicas=3", "--namespace", "observing")
+    settings = observer_settings.from_environment(
+        environment(manifests, "observer") | {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    )
+    service = named(manifests, "Service", "tapchanger-observer-peers")
+    assert settings.together is not None
+    assert settings.together.hosts == (
+        f"tapchanger-observer-peers.{service['metadata']['namespace']}.svc.cluster.local",
+    )
+    assert settings.together.replicas == named(manifests, "Deployment", "tapchanger-observer")["spec"]["replicas"] == 3
+    assert settings.together.token == Path(contract.OBSERVER_TOKEN_DIR) / "token"
+    assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == ("None", True)
+    policy = named(manifests, "NetworkPolicy", "tapchanger-observer")["spec"]
+    peer = {"podSelector": {"matchLabels": service["spec"]["selector"]}}
+    assert any(peer in rule.get("from", ()) for rule in policy["ingress"])
+    assert any(peer in rule.get("to", ()) for rule in policy["egress"])
+    done = template("--set", "observer.replicas=2", "--set", "observer.persistence.enabled=true")
+    assert done.returncode != 0
+    assert "observer.replicas is more than 1 and observer.persistence.enabled is true" in done.stderr
+    assert "tapchanger-observer-peers" not in str(render())
+
+
 def environment(manifests: list[Manifest], component: str) -> dict[str, str]:
     """Variables of a component's container; those from pod fields hold the field's path."""
     container = named(manifests, "Deployment", f"tapchanger-{component}")["spec"]["template"]["spec"]["containers"][0]
@@ -188,18 +211,24 @@ def test_the_operator_reads_what_the_chart_writes(render: Render) -> None:
 def test_the_operator_is_told_where_the_observer_is(render: Render) -> None:
     manifests = render("--set", "clusterDomain=cluster.example")
     settings = operator_settings.load(environment(manifests, "operator"))
+    assert (settings.observer_auth, settings.observer_token) == (True, Path(contract.OBSERVER_TOKEN_DIR) / "token")
+    off = operator_settings.load(environment(render("--set", "observer.auth.required=false"), "operator"))
+    assert (off.observer_auth, off.observer_token) == (False, None)
     service = named(manifests, "Service", "tapchanger-observer")["metadata"]
     assert settings.observer_host == f"{service['name']}.{service['namespace']}.svc.cluster.example"
     assert settings.cluster_domain == "cluster.example"
 
 
 def test_the_observer_reads_what_the_chart_writes(render: Render) -> None:
-    manifests = render()
-    settings = observer_settings.from_environment(environment(manifests, "observer"))
+    manifests = render("--values", str(GOLDEN / "everything.values.yaml"))
+    kubernetes = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    settings = observer_settings.from_environment(environment(manifests, "observer") | kubernetes)
     pod = named(manifests, "Deployment", "tapchanger-observer")["spec"]["template"]["spec"]
     mounts = {Path(mount["mountPath"]) for mount in pod["containers"][0]["volumeMounts"]}
     assert settings.state is not None
     assert settings.state.parent in mounts - {Path("/tmp")}
+    assert settings.senders in mounts
+    assert (settings.auth, settings.namespace) == ("required", "metadata.namespace")
     assert ports(manifests, "observer") == {settings.grpc_port, settings.http_port, settings.api_port}
     assert settings.api_port == contract.OBSERVER_API_PORT
 

@@ -14,8 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from tapchanger_serving.contract.windows import Scores, Windows
 from tapchanger_serving.observer import api, snapshot
+from tapchanger_serving.observer.asking import Asking
 from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.feedback import Desk, FeedbackError, UnknownRevisionError
+from tapchanger_serving.observer.gate import Gate
 from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.scores import STEP, Tally
 from tapchanger_serving.observer.scores import Scores as Steps
@@ -123,7 +125,9 @@ def test_adjoining_windows_count_each_score_exactly_once(scores: list[tuple[int,
 
 
 async def test_over_http_each_outcome_has_its_status(store: Store) -> None:
-    app = api.application(store, CollectorRegistry(), lambda: NOW, lambda: True)
+    app = api.application(
+        api.Api(store, CollectorRegistry(), lambda: NOW, lambda: True, Asking(Gate(None, lambda: NOW)))
+    )
     async with TestClient(TestServer(app)) as client:
         for body, status, words in (
             (score(), 200, '{"counted":1,"duplicates":0}'),

@@ -43,8 +43,9 @@ def payload(*, revision: str = "r1", spans: int = 1) -> Any:
 @pytest.fixture
 async def observer(tmp_path: Path) -> AsyncIterator[Observer]:
     options = Settings(
-        host="127.0.0.1", grpc_port=0, http_port=0, api_port=0, max_payload_bytes=LIMIT, state=tmp_path / "windows.json"
-    )
+        auth="open", host="127.0.0.1", grpc_port=0, http_port=0, api_port=0, max_payload_bytes=LIMIT,
+        state=tmp_path / "windows.json",
+    )  # fmt: skip
     running = Observer(options)
     await running.start()
     yield running

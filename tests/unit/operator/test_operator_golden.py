@@ -129,6 +129,7 @@ CASES: dict[str, Callable[[], str]] = {
         event(OWNER, Change("Warning", "RolledBack", "canary was rolled back"), 1_700_000_000.25, "operator-0")
     ),
     "envoy/bootstrap.json": lambda: _file("bootstrap.json"),
+    "envoy/credential.json": lambda: _file("credential.json"),
     "envoy/listeners.json": lambda: _file("listeners.json"),
     "envoy/clusters.json": lambda: _file("clusters.json"),
     "envoy/routes-http.json": lambda: _file("routes-http.json"),

@@ -135,6 +135,21 @@ def test_the_first_requests_of_a_second_are_traced_and_a_share_of_the_others() -
     assert sampled(20) == 20
 
 
+def test_a_very_busy_server_tells_of_a_smaller_share() -> None:
+    now, chance = [0.0], random.Random(1)
+    sparing = Sparing(0.1, all_up_to=20, clock=lambda: now[0], most=50)
+
+    def sampled(number: int) -> int:
+        drawn = (sparing.should_sample(None, chance.getrandbits(128), "x") for _ in range(number))
+        return sum(result.decision.is_sampled() for result in drawn)
+
+    assert 220 < sampled(3000) < 420  # nobody knows yet that it is that many
+    now[0] = 1.0
+    assert 40 < sampled(3000) < 110
+    now[0] = 3.0  # after a second without any
+    assert 220 < sampled(3000) < 420
+
+
 def test_a_traced_request_has_all_of_its_spans_and_another_none() -> None:
     requests = [traced(traceparent=f"00-{n + 1:032x}-{ROUTER}-00", x_request_start="t=1") for n in range(ALL_UP_TO + 5)]
     found = spans(*requests, sampler=sampler(0.0))
