@@ -12,6 +12,7 @@ from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.resolve.identity import RevisionContent
+from tapchanger_serving.contract.drift import DriftWindow
 from tapchanger_serving.contract.messages import StepFailure
 from tapchanger_serving.contract.windows import Windows
 
@@ -145,3 +146,4 @@ class Snapshot:
     variants: Mapping[str, VariantSeen] = field(default_factory=dict)
     poll: JobState | None = None
     experiment_windows: Windows | Silence | None = None
+    drift_window: DriftWindow | Silence | None = None

@@ -16,6 +16,7 @@ from tapchanger_operator.errors import OperatorError
 from tapchanger_operator.names import Ref
 from tapchanger_operator.reconcile import Tools, reconcile_build, reconcile_deployment
 from tapchanger_operator.snapshot import Silence
+from tapchanger_serving.contract.drift import SETTLED, STEP, DriftStep, DriftWindow, Reference
 from tapchanger_serving.contract.messages import Hardware, StepFailure
 from tapchanger_serving.contract.windows import (
     Exemplar,
@@ -83,6 +84,10 @@ class World:
     failures: dict[str, StepFailure] = field(default_factory=dict)
     build_failures: dict[str, StepFailure] = field(default_factory=dict)
     observer_silent: bool = False
+    texts: list[DriftStep] = field(default_factory=list)
+    """What the texts of the stable revision were like."""
+    reference: Reference | None = None
+    """What its servers announce."""
     routers_deaf: bool = False
     lost: Counter[str] = field(default_factory=Counter)
     weights_seen: list[dict[str, int]] = field(default_factory=list)
@@ -371,6 +376,21 @@ class World:
             until=self.now if until is None else until,
             revisions=tuple(revisions),
             mirrors=_mirrors(inside, latencies),
+        )
+
+    def drift(self, namespace: str, deployment: str, revision: str, since: float) -> DriftWindow | Silence:
+        """As `observe.windows.Observer`: the steps in `texts`, whichever revision answers."""
+        if self.observer_silent:
+            return Silence("the observer did not answer: ConnectError: refused")
+        until = int(self.now - SETTLED) // STEP * STEP
+        return DriftWindow(
+            namespace=namespace,
+            deployment=deployment,
+            revision=revision,
+            now=self.now,
+            until=until,
+            reference=self.reference,
+            steps=tuple(step for step in self.texts if since <= step.start and step.start + STEP <= until),
         )
 
 

@@ -69,6 +69,7 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images) -> Manifest:
         shapes=spec.shapes,
         gates=spec.gates,
         calibration_data=spec.calibration_data,
+        drift_data=spec.drift_data,
         temperature_scaling=spec.temperature_scaling,
         tensorrt=spec.tensorrt,
         hardware=spec.hardware,

@@ -11,6 +11,7 @@ GATES_FIELD = "spec.engine.gates"
 CREDENTIALS_FIELD = "spec.model.credentials.secretName"
 DATASET_FIELD = "spec.engine.gates.evaluation.dataset"
 CALIBRATION_FIELD = "spec.engine.calibrationData"
+DRIFT_FIELD = "spec.drift.reference"
 
 
 class StepError(Exception):

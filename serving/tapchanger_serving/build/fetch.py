@@ -8,7 +8,7 @@ from tapchanger_serving.build import cache, collect, credentials, durations, log
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.dataset import require_size, suffix_of
 from tapchanger_serving.build.digest import copy_hashed, copy_tree
-from tapchanger_serving.build.failures import CALIBRATION_FIELD, DATASET_FIELD, MODEL_FIELD, StepError
+from tapchanger_serving.build.failures import CALIBRATION_FIELD, DATASET_FIELD, DRIFT_FIELD, MODEL_FIELD, StepError
 from tapchanger_serving.build.inspection import require_pin, scratch
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.sources import source_of
@@ -47,6 +47,8 @@ def fetch(request: BuildRequest, places: Places) -> None:
     evaluation, calibration = request.gates.evaluation, request.calibration_data
     _fetch_data(places, "dataset", evaluation.dataset.uri if evaluation else None, DATASET_FIELD)
     _fetch_data(places, "calibration", calibration.uri if calibration else None, CALIBRATION_FIELD)
+    drift = request.drift_data
+    _fetch_data(places, "drift", drift.uri if drift else None, DRIFT_FIELD)
     durations.remember(places, "fetch")
 
 

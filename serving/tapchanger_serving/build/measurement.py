@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from tapchanger_serving.build.candidates import Bench, artifact_files, plan
 from tapchanger_serving.build.choose import Arrangement, Way
 from tapchanger_serving.build.contest import Contest, Field, hold
 from tapchanger_serving.build.dataset import Rows
+from tapchanger_serving.build.drift_reference import reference_rows, write_reference
 from tapchanger_serving.build.exported import REFERENCE, Exported
 from tapchanger_serving.build.failures import GATES_FIELD, StepError
 from tapchanger_serving.build.gates.evaluation import Examination
@@ -216,6 +218,14 @@ class Measurement:
         result = parity(self.request.gates.parity, trials[closest].fidelity)
         return _gate_failed(f"{choose.title(candidates[closest])}, the closest: {sentence([result])}")
 
+    def _drift_reference(self, trial: Trial, temperature: float | None) -> dict[str, Path]:
+        """The file by which servers tell what traffic is like; nothing where there are no texts to compare with."""
+        rows = reference_rows(self.request, self.rows, self.places.drift_data())
+        if rows is None:
+            return {}
+        texts = self.texts if rows is self.rows else self._encoded(rows)
+        return write_reference(rows, trial.engine.run, self.model, texts, temperature, self.places.candidates)
+
     def _store(self, trials: list[Trial], arrangement: Arrangement, temperature: float | None) -> tuple[str, int]:
         trial = trials[arrangement.large.candidate]
         spec = trial.opened(arrangement.large.threads)
@@ -235,6 +245,7 @@ class Measurement:
             )
         files[TOKENIZER_FILE] = self.places.exported / TOKENIZER_FILE
         files["config.json"] = self.places.checkpoint / "config.json"
+        files |= self._drift_reference(trial, temperature)
         manifest = Artifact(
             task=self.model.task,
             runtime=trial.recipe.runtime,

@@ -65,6 +65,10 @@ class Places:
         """The fetched calibration texts, if the request names any."""
         return next(iter(sorted(self.work.glob("calibration.*"))), None)
 
+    def drift_data(self) -> Path | None:
+        """The fetched texts that traffic is compared with, if the request names any."""
+        return next(iter(sorted(self.work.glob("drift.*"))), None)
+
     def report(self, name: str) -> Path:
         """The stored report of the build `name`: what makes the build finished."""
         return self.store / report_path(name)

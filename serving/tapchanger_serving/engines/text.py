@@ -20,6 +20,7 @@ TOKENIZER_FILE = "tokenizer.json"
 Tensors = dict[str, npt.NDArray[np.int64]]
 
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>")
+_UNKNOWN_TOKENS = ("[UNK]", "<unk>", "<|unk|>")
 
 
 class Tokenizer:
@@ -47,6 +48,11 @@ class Tokenizer:
     def largest_id(self) -> int:
         """The largest id that the tokenizer can give; -1 if it has no vocabulary."""
         return max(self._rust.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary does not have; None where everything can be spelled."""
+        found = (self._rust.token_to_id(token) for token in _UNKNOWN_TOKENS)
+        return next((token_id for token_id in found if token_id is not None), None)
 
     def tokenize(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = True

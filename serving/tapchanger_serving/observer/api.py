@@ -1,4 +1,4 @@
-"""The API for the operator and for people: /v1/windows, /v1/feedback, /metrics, /healthz, /readyz."""
+"""The API for the operator and for people: /v1/windows, /v1/drift, /v1/feedback, /metrics, /healthz, /readyz."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from multidict import MultiMapping
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from tapchanger_serving.contract.drift import DriftWindow
 from tapchanger_serving.contract.windows import Windows
-from tapchanger_serving.observer import windows
+from tapchanger_serving.observer import drift, windows
 from tapchanger_serving.observer.bucket import Bucket
 from tapchanger_serving.observer.feedback import Desk, FeedbackError, UnknownRevisionError
 from tapchanger_serving.observer.telling import mirror_window, revision_window, told
 
 DEFAULT_SECONDS: Final = 3_600.0
 _KNOWN: Final = ("namespace", "deployment", "since", "until", "latency")
+_KNOWN_OF_DRIFT: Final = ("namespace", "deployment", "revision", "since")
 
 
 class QueryError(ValueError):
@@ -59,6 +61,15 @@ def answer(store: windows.Windows, query: MultiMapping[str], now: float) -> Wind
             for (canary, stable), tally in sorted(store.mirrors(namespace, deployment, since, until).items())
         ),
     )
+
+
+def answer_drift(store: windows.Windows, query: MultiMapping[str], now: float) -> DriftWindow:
+    """Answer GET /v1/drift. Raises QueryError."""
+    unknown = sorted(set(query) - set(_KNOWN_OF_DRIFT))
+    if unknown:
+        raise QueryError(f"{unknown[0]}: no such parameter; there are {', '.join(_KNOWN_OF_DRIFT)}")
+    key = windows.Key(*(_name(query, part) for part in ("namespace", "deployment", "revision")))
+    return drift.answer(store.drift_of(key), key, _number(query, "since") or 0.0, now)
 
 
 def _span(query: MultiMapping[str], now: float) -> tuple[float, float]:
@@ -121,6 +132,13 @@ def application(
             return web.json_response({"error": str(bad)}, status=400)
         return web.Response(text=body, content_type="application/json")
 
+    async def get_drift(request: web.Request) -> web.Response:
+        try:
+            body = answer_drift(store, request.query, clock()).dumps()
+        except QueryError as bad:
+            return web.json_response({"error": str(bad)}, status=400)
+        return web.Response(text=body, content_type="application/json")
+
     desk = Desk(store)
 
     async def post_feedback(request: web.Request) -> web.Response:
@@ -146,6 +164,7 @@ def application(
 
     app = web.Application()
     app.router.add_get("/v1/windows", get_windows)
+    app.router.add_get("/v1/drift", get_drift)
     app.router.add_post("/v1/feedback", post_feedback)
     app.router.add_get("/metrics", get_metrics)
     app.router.add_get("/healthz", get_health)
