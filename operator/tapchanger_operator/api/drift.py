@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema, field_validator
 
 from tapchanger_operator.api.base import Duration, FreeForm, Model, StatusModel, rules
 from tapchanger_serving.contract.drift import FEATURES, Feature
@@ -12,12 +12,14 @@ from tapchanger_serving.contract.gates import TextSource
 
 FIRST_REQUESTS = 5000
 """Texts of traffic that become the reference where nothing else is there."""
+FEWEST = 100
+MOST = 1_000_000
 
 
 class FirstRequests(Model):
     """The first texts that a revision is asked are the reference for the later ones."""
 
-    first_requests: int = Field(default=FIRST_REQUESTS, ge=100, le=1_000_000)
+    first_requests: int = Field(default=FIRST_REQUESTS, ge=FEWEST, le=MOST)
 
 
 DriftReference = Annotated[
@@ -58,6 +60,21 @@ class DriftSpec(Model):
         description="What drift causes. Alert: a condition, an Event and metrics. Hold: rollouts wait as well. Rollback: where "
         "answers changed while the texts did not, the previous revision takes over, as long as it is warm.",
     )
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _reference_is_a_word_or_an_object(cls, value: Any) -> Any:
+        """One sentence, where a union would tell what each of its members misses."""
+        if isinstance(value, dict) and set(value) == {"firstRequests"}:
+            number = value["firstRequests"]
+            if isinstance(number, int) and FEWEST <= number <= MOST:
+                return FirstRequests(first_requests=number)
+            raise ValueError(f"firstRequests: write a number from {FEWEST} to {MOST}")
+        if isinstance(value, dict) and isinstance(value.get("uri"), str) and set(value) <= {"uri", "text", "textPair"}:
+            return TextSource.model_validate(value)
+        if value is None or value == "evaluation" or isinstance(value, FirstRequests | TextSource):
+            return value
+        raise ValueError("write evaluation, {uri: …, text: COLUMN} or {firstRequests: 5000}")
 
 
 DriftVerdict = Literal["none", "tokens", "vocabulary", "confidence", "labels", "embedding", "learning", "unknown"]

@@ -30,6 +30,8 @@ LARGEST_STEP: Final = 0.5
 """The part of log A that one step may bring."""
 MEMORY: Final = 0.03
 """Weight of the newest step in the measured effect of dependence."""
+WARMING: Final = 3
+"""Steps at the beginning that only teach how dependent texts are."""
 SURPRISE: Final = 6.0
 """One step may count for at most so many times the effect measured before: a sudden change is no dependence."""
 LONGEST_RUN: Final = 20.0
@@ -38,7 +40,8 @@ LONGEST_RUN: Final = 20.0
 @dataclass(frozen=True)
 class Track:
     """One signal. `logs` has the log of the statistic of each bet. `effect` is how much neighbouring steps differ, 1 where texts
-    are independent; `mean` and `texts` are the last step's. `run` is the log likelihood of a change, which began at `since`.
+    are independent; `mean` and `texts` are the last step's. `run` is the log likelihood of a change, which began at `since`. `steps` counts
+    up to where all steps weigh alike.
     """
 
     logs: tuple[float, ...]
@@ -47,18 +50,18 @@ class Track:
     texts: int = 0
     run: float = 0.0
     since: int = 0
+    steps: int = 0
 
     def wire(self) -> list[Any]:
         """As status has it."""
-        return [[*self.logs], round(self.effect, 3), round(self.mean, 4), self.texts, round(self.run, 3), self.since]
+        return [[*self.logs], round(self.effect, 3), round(self.mean, 4), self.texts, round(self.run, 3), self.since, self.steps]
 
     @staticmethod
     def read(told: Sequence[Any]) -> Track:
         """From what :meth:`wire` wrote. Raises ValueError or TypeError."""
-        logs, effect, mean, texts, run, since = told
-        return Track(
-            tuple(float(value) for value in logs), float(effect), float(mean), int(texts), float(run), int(since)
-        )
+        logs, effect, mean, texts, run, since, steps = told
+        values = tuple(float(value) for value in logs)
+        return Track(values, float(effect), float(mean), int(texts), float(run), int(since), int(steps))
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,12 @@ def take(
 
 def _track(track: Track, coarse: Coarse, counts: Sequence[int], at: int, log_threshold: float) -> Track:
     texts = sum(counts)
+    mean = sum(n * score for n, score in zip(counts, coarse.scores, strict=True)) / texts
+    if track.steps < WARMING:
+        return replace(track, effect=_effect(track, mean, texts), mean=mean, texts=texts, steps=track.steps + 1)
     effect = max(1.0, track.effect)
     gains = [min(log_e(bet, counts, effect), LARGEST_STEP * log_threshold) for bet in bets(coarse)]
     logs = tuple(_added(value) + gain for value, gain in zip(track.logs, gains, strict=True))
-    mean = sum(n * score for n, score in zip(counts, coarse.scores, strict=True)) / texts
     together = log_sum_exp(gains) - math.log(len(gains))
     return Track(
         logs=logs,
@@ -123,6 +128,7 @@ def _track(track: Track, coarse: Coarse, counts: Sequence[int], at: int, log_thr
         texts=texts,
         run=min(max(track.run, 0.0) + together, LONGEST_RUN),
         since=track.since if track.run > 0.0 else at,
+        steps=min(track.steps + 1, int(1 / MEMORY)),
     )
 
 
@@ -133,7 +139,8 @@ def _effect(track: Track, mean: float, texts: int) -> float:
     if not track.texts:
         return track.effect
     seen = (mean - track.mean) ** 2 / (1 / texts + 1 / track.texts)
-    return (1 - MEMORY) * track.effect + MEMORY * min(seen, SURPRISE * max(track.effect, 1.0))
+    part = max(MEMORY, 1 / (track.steps + 2))
+    return (1 - part) * track.effect + part * min(seen, SURPRISE * max(track.effect, 1.0))
 
 
 def _added(value: float) -> float:
