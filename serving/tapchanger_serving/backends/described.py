@@ -63,7 +63,7 @@ class TextsTold:
         """For the artifact in `folder`."""
         known = Known.read(folder)
         vocabulary = known.vocabulary if known else None
-        return cls(Describer(tokenizer.largest_id() + 1, tokenizer.unknown_id(), vocabulary), known)
+        return cls(Describer.of(tokenizer, vocabulary), known)
 
     def attributes(
         self, texts: Sequence[str], encodings: Sequence[Encoding], answers: Answers, number: int

@@ -67,7 +67,7 @@ def describe(rows: Rows, run: Forward, model: Exported, texts: Encoded, temperat
     documents = np.zeros(size, dtype=np.int64)
     for encoding in chosen.encodings:
         documents[np.unique(encoding.ids).astype(np.int64)] += 1
-    describer = Describer(size, tokenizer.unknown_id(), Vocabulary.of(documents, len(chosen)))
+    describer = Describer.of(tokenizer, Vocabulary.of(documents, len(chosen)))
     told = []
     for row, (number, encoding) in enumerate(zip(picked, chosen.encodings, strict=True)):
         own = np.unique(encoding.ids).astype(np.int64)

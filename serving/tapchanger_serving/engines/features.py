@@ -24,6 +24,7 @@ from tapchanger_serving.contract import drift, names
 from tapchanger_serving.contract.drift import Reference
 from tapchanger_serving.engines.answers import Answers
 from tapchanger_serving.engines.scripts import script_of
+from tapchanger_serving.engines.text import Tokenizer
 
 PER_BIT: Final = 10
 """A level of the vocabulary is a tenth of a bit."""
@@ -90,12 +91,22 @@ class Told(NamedTuple):
 
 
 class Describer:
-    """Describes texts of one model. `unknown` is the id of the tokenizer's unknown token, `vocabulary` what the reference has."""
+    """Describes texts of one model. `starts` says by id whether a token begins a word, `unknown` is the id of the tokenizer's
+    unknown token, `vocabulary` what the reference has.
+    """
 
-    def __init__(self, size: int, unknown: int | None, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self, starts: npt.NDArray[np.bool_], unknown: int | None, vocabulary: Vocabulary | None = None
+    ) -> None:
+        self._starts = starts
         self._unknown = unknown
         self._vocabulary = vocabulary
-        self._signs = signs(size)
+        self._signs = signs(starts.size)
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, vocabulary: Vocabulary | None = None) -> Describer:
+        """For the texts of one tokenizer."""
+        return cls(tokenizer.word_starts(), tokenizer.unknown_id(), vocabulary)
 
     def describe(
         self, text: str, encoding: Encoding, answers: Answers, row: int, documents: Ints | None = None, texts: int = 0
@@ -120,7 +131,7 @@ class Describer:
             drift.share_bin(unknown),
             None if rare is None else drift.share_bin(rare),
             None if surprise is None else drift.surprise_bin(surprise),
-            drift.pieces_bin(_pieces(encoding)),
+            drift.pieces_bin(self._pieces(ids)),
             script_of(text),
             None if score is None else drift.confidence_bin(score),
             None if entropy is None else drift.entropy_bin(entropy),
@@ -128,6 +139,11 @@ class Describer:
         )
         label = answers[names.LABEL][row, 0].decode(errors="replace") if names.LABEL in answers else None
         return Told(bins, label, round(max(unknown, rare or 0.0), 3))
+
+    def _pieces(self, ids: Ints) -> float:
+        """Tokens per word, the tokenizer's own tokens among both."""
+        words = int(self._starts[np.minimum(ids, self._starts.size - 1)].sum())
+        return ids.size / max(words, 1)
 
     def _levels(self, distinct: Ints) -> npt.NDArray[np.float32] | None:
         if self._vocabulary is None:
@@ -176,12 +192,6 @@ def _certainty(answers: Answers, row: int) -> tuple[float | None, float | None]:
     shares = scores / max(float(scores.sum()), 1e-12)
     entropy = float(-(shares * np.log(np.maximum(shares, 1e-12))).sum()) / float(np.log(scores.size))
     return confidence, entropy
-
-
-def _pieces(encoding: Encoding) -> float:
-    """Tokens per word, without the tokenizer's own tokens; 1 of a text without words."""
-    words = [word for word in encoding.word_ids if word is not None]
-    return len(words) / (max(words) + 1) if words else 1.0
 
 
 def reference(

@@ -1,7 +1,7 @@
 """What the builder and a server make of the texts: an artifact with its reference, and the bins of every text.
 
-The checkpoint is built by the builder's own steps, once for each reference; answers come from its engine. Both are kept, by the hash
-of all that they depend on.
+The checkpoint is built by the builder's own steps, once for each reference; answers come from its engine. Both are kept, by the
+hash of all that they depend on.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def describe(texts: dict[str, list[str]], reference: str) -> Described:
         raise LookupError(f"{folder}: the build described no reference")
     artifact = Artifact.model_validate_json((folder / MANIFEST).read_text())
     model = TextModel.open(artifact, folder)
-    describer = Describer(model.tokenizer.largest_id() + 1, model.tokenizer.unknown_id(), known.vocabulary)
+    describer = Describer.of(model.tokenizer, known.vocabulary)
     names = artifact.labels
     found, spent, told = {}, 0.0, 0
     for name, some in texts.items():

@@ -1,8 +1,8 @@
 """The peers, in a Python of their own libraries: `python -m tests.bench.drift.peers FOLDER`.
 
-Reads what :mod:`~tests.bench.drift.__main__` left in FOLDER, as matrices `[requests, features]` of the same numbers that tapchanger's
-servers tell of a text, and writes `peers.json`. Each peer gives a score to windows of requests, or to each request, and alarms where it
-exceeds a threshold: its own default, and the lowest one with as few false alarms as tapchanger is allowed.
+Reads what :mod:`~tests.bench.drift.__main__` left in FOLDER, as matrices `[requests, features]` of the same numbers that
+tapchanger's servers tell of a text, and writes `peers.json`. Each peer gives a score to windows of requests, or to each request,
+and alarms where it exceeds a threshold: its own default, and the lowest one with as few false alarms as tapchanger is allowed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Scorer = Callable[[Any, Any], Scores]
 
 
 def frouros_ks(reference: Any, stream: Any) -> Scores:
-    """The two-sample test of Kolmogorov and Smirnov for each feature, on windows of 100; the score is -log10 of the least p-value."""
+    """The two-sample test of Kolmogorov and Smirnov for each feature, on windows of 100: -log10 of the least p-value."""
     from frouros.detectors.data_drift import KSTest
 
     tests = []
@@ -53,9 +53,7 @@ def frouros_mmd(reference: Any, stream: Any) -> Scores:
 
 
 def evidently(reference: Any, stream: Any) -> Scores:
-    """The preset for data drift on windows of 500, without the sketch; the score is the share of drifted columns, or the largest ratio
-    of a column's distance to its threshold for the tuned one.
-    """
+    """The preset for data drift on windows of 500, without the sketch: the largest distance of a column over its threshold."""
     return [(end, ratio) for end, ratio, _ in _evidently(reference, stream)]
 
 
@@ -175,7 +173,14 @@ def _adwin(references: Any, nulls: Any, streams: Any, requests: int) -> dict[str
             told["ms_per_1000"] = 1e6 * spent / requests
             told["tuned"] = delta
             told[f"delays_{kind}"] = [
-                next((end - case["change"] for end in run(references[case["reference"]], stream) if end > case["change"]), None)
+                next(
+                    (
+                        end - case["change"]
+                        for end in run(references[case["reference"]], stream)
+                        if end > case["change"]
+                    ),
+                    None,
+                )
                 for case, stream in streams
             ]
             if kind == "tuned":

@@ -32,10 +32,12 @@ def corpora() -> dict[str, list[str]]:
     rng.shuffle(reviews)
     found = {"reviews-reference": reviews[:4000], "reviews": reviews[4000:]}
     found |= {name: _snippets(file) for name, file in _SNIPPETS.items()}
-    for name, split in (("prompts-reference", "validation"), ("prompts", "test")):
-        found[name] = [example.text for example in train.read_split(split)]
-    test = train.read_split("test")
-    found["injections"] = [example.text for example in test if example.label == 1]
+    # The package's two splits differ from each other, so they are mixed before they are halved.
+    prompts = [*train.read_split("validation"), *train.read_split("test")]
+    rng.shuffle(prompts)
+    found["prompts-reference"] = [example.text for example in prompts[: len(prompts) // 2]]
+    found["prompts"] = [example.text for example in prompts[len(prompts) // 2 :]]
+    found["injections"] = [example.text for example in prompts[len(prompts) // 2 :] if example.label == 1]
     found["typos"] = [misspelt(text, rng) for text in found["reviews"]]
     return found
 
@@ -92,10 +94,10 @@ def _download(pin: str, folder: Path, *, source: bool) -> None:
     pinned.write_text(pin + "\n")
     kind = ["--no-binary", ":all:"] if source else ["--only-binary", ":all:"]
     words = ["download", "--quiet", "--no-deps", "--require-hashes", *kind]
-    subprocess.run([*_pip(), *words, "-d", str(folder), "-r", str(pinned)], check=True)
+    subprocess.run([*pip(), *words, "-d", str(folder), "-r", str(pinned)], check=True)
 
 
-def _pip() -> list[str]:
+def pip() -> list[str]:
     """This Python's pip, or another one's: what is downloaded is for any Python."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]

@@ -17,7 +17,9 @@ from tapchanger_operator.decide.drift.coarse import Coarse, coarse_reference, co
 from tapchanger_serving.contract.drift import BY_NAME, SCRIPTS, Reference
 
 EVERYTHING = frozenset({"tokens", "vocabulary", "confidence", "labels", "embedding"})
-FINE = st.dictionaries(st.integers(0, 31), st.integers(0, 500), min_size=1).filter(lambda found: sum(found.values()) > 0)
+FINE = st.dictionaries(st.integers(0, 31), st.integers(0, 500), min_size=1).filter(
+    lambda found: sum(found.values()) > 0
+)
 
 
 def texts(rng: random.Random, number: int, shift: float = 0.0, labels: float = 0.3) -> dict[str, dict[int | str, int]]:
@@ -199,4 +201,7 @@ def test_accuracy_follows_confidence_and_says_when_not_to_rely_on_it() -> None:
     assert other
     assert not other.reliable
     assert accuracy.estimate(known, Sureness(20, 18, 17), inputs_moved=False) is None
-    assert accuracy.estimate(Reference(digest="d", texts=5, counts={}), Sureness(400, 372, 350), inputs_moved=False) is None
+    assert (
+        accuracy.estimate(Reference(digest="d", texts=5, counts={}), Sureness(400, 372, 350), inputs_moved=False)
+        is None
+    )

@@ -38,7 +38,8 @@ def step(rng: random.Random, number: int, texts: int = 40, shift: int = 0, angry
 def reference() -> Reference:
     found = step(random.Random(1), 0, 2000)
     return Reference(
-        digest="abc", texts=2000, counts=found.counts, labels=found.labels, labelled=2000, accuracy=0.95, confidence=0.995, gap=0.2
+        digest="abc", texts=2000, counts=found.counts, labels=found.labels,
+        labelled=2000, accuracy=0.95, confidence=0.995, gap=0.2,
     )  # fmt: skip
 
 

@@ -18,11 +18,10 @@ from tapchanger_serving.engines.scripts import script_of
 
 
 class Encoded:
-    """A tokenizer's answer: a token for each word, and its number in the alphabet of words."""
+    """A tokenizer's answer."""
 
     def __init__(self, *ids: int) -> None:
         self.ids = list(ids)
-        self.word_ids = list(range(len(ids)))
 
 
 def answers(score: float = 0.9) -> dict[str, Any]:
@@ -33,6 +32,7 @@ def answers(score: float = 0.9) -> dict[str, Any]:
     }
 
 
+STARTS = np.array([True, True, True, True, False, True])
 VOCABULARY = Vocabulary.of(np.array([100, 0, 60, 30, 1, 90]), 100)
 
 
@@ -62,11 +62,11 @@ def test_every_text_has_a_script(text: str) -> None:
 
 
 def test_a_text_of_unusual_words_surprises_more_and_has_rare_ones() -> None:
-    describer = Describer(6, 1, VOCABULARY)
+    describer = Describer(STARTS, 1, VOCABULARY)
     usual = describer.describe("a b", Encoded(0, 5), answers(), 0)  # type: ignore[arg-type]
     odd = describer.describe("c d", Encoded(4, 1), answers(), 0)  # type: ignore[arg-type]
     position = {signal.name: number for number, signal in enumerate(drift.SIGNALS)}
-    for name in ("unknown", "rare", "surprise"):
+    for name in ("unknown", "rare", "surprise", "pieces"):
         assert (odd.bins[position[name]] or 0) > (usual.bins[position[name]] or 0), name
     assert (usual.label, usual.oov, odd.oov) == ("angry", 0.0, 1.0)
     assert all(one is None or 0 <= one < signal.bins for one, signal in zip(odd.bins, drift.SIGNALS, strict=True))
@@ -78,19 +78,18 @@ def test_a_text_of_the_reference_does_not_count_for_itself() -> None:
     documents = np.zeros(500, dtype=np.int64)
     for row in ranks[:200]:
         documents[np.unique(row)] += 1
-    describer = Describer(500, None, Vocabulary.of(documents, 200))
-    own, new = [], []
+    describer = Describer(np.ones(500, dtype=bool), None, Vocabulary.of(documents, 200))
+    own = []
     for row in ranks[:200]:
         documents[np.unique(row)] -= 1
         own.append(describer.describe("", Encoded(*row.tolist()), {}, 0, documents, 199).bins[3])  # type: ignore[arg-type]
         documents[np.unique(row)] += 1
-    for row in ranks[200:]:
-        new.append(describer.describe("", Encoded(*row.tolist()), {}, 0).bins[3])  # type: ignore[arg-type]
+    new = [describer.describe("", Encoded(*row.tolist()), {}, 0).bins[3] for row in ranks[200:]]  # type: ignore[arg-type]
     assert np.mean([one or 0 for one in own]) == pytest.approx(np.mean([one or 0 for one in new]), abs=0.8)
 
 
 def test_bins_survive_the_span_and_what_is_none_is_refused() -> None:
-    told = Describer(6, 1).describe("a b", Encoded(0, 5), answers(), 0)  # type: ignore[arg-type]
+    told = Describer(STARTS, 1).describe("a b", Encoded(0, 5), answers(), 0)  # type: ignore[arg-type]
     assert drift.decode(drift.encode(told.bins)) == told.bins
     assert drift.decode("2;whatever") is None
     for bad in ("1;1,2", "1;" + ",".join(["999"] * len(drift.SIGNALS)), "1;" + ",".join(["x"] * len(drift.SIGNALS))):
@@ -99,7 +98,7 @@ def test_bins_survive_the_span_and_what_is_none_is_refused() -> None:
 
 
 def test_the_artifacts_file_gives_back_what_the_build_wrote(tmp_path: Path) -> None:
-    told = [Describer(6, 1, VOCABULARY).describe("a b", Encoded(0, 5), answers(), 0)] * 40  # type: ignore[arg-type]
+    told = [Describer(STARTS, 1, VOCABULARY).describe("a b", Encoded(0, 5), answers(), 0)] * 40  # type: ignore[arg-type]
     known = Known(reference(told, np.array([True] * 40), np.array([0.9] * 40)), VOCABULARY)
     (tmp_path / drift.REFERENCE_FILE).write_text(known.dumps())
     again = Known.read(tmp_path)
@@ -113,7 +112,7 @@ def test_the_artifacts_file_gives_back_what_the_build_wrote(tmp_path: Path) -> N
 def test_a_repeated_text_says_so_for_a_minute_and_the_reference_is_told_once_a_minute() -> None:
     now = [0.0]
     known = Known(reference([], None, np.array([])), VOCABULARY)
-    telling = TextsTold(Describer(6, 1, VOCABULARY), known, lambda: now[0])
+    telling = TextsTold(Describer(STARTS, 1, VOCABULARY), known, lambda: now[0])
 
     def tell(*ids: int) -> dict[str, Any]:
         return telling.attributes(["x"], [Encoded(*ids)], answers(), 7)  # type: ignore[list-item]
@@ -127,7 +126,7 @@ def test_a_repeated_text_says_so_for_a_minute_and_the_reference_is_told_once_a_m
 
 
 def test_one_text_of_a_request_is_told_and_chance_chooses_it() -> None:
-    telling = TextsTold(Describer(6, 1), None)
+    telling = TextsTold(Describer(STARTS, 1), None)
     both = answers()
     both = {name: np.concatenate([rows, rows]) for name, rows in both.items()}
     both[names.LABEL] = np.array([[b"angry"], [b"calm"]], dtype=object)

@@ -40,8 +40,8 @@ LONGEST_RUN: Final = 20.0
 @dataclass(frozen=True)
 class Track:
     """One signal. `logs` has the log of the statistic of each bet. `effect` is how much neighbouring steps differ, 1 where texts
-    are independent; `mean` and `texts` are the last step's. `run` is the log likelihood of a change, which began at `since`. `steps` counts
-    up to where all steps weigh alike.
+    are independent; `mean` and `texts` are the last step's. `run` is the log likelihood of a change, which began at
+    `since`. `steps` counts up to where all steps weigh alike.
     """
 
     logs: tuple[float, ...]
@@ -54,7 +54,15 @@ class Track:
 
     def wire(self) -> list[Any]:
         """As status has it."""
-        return [[*self.logs], round(self.effect, 3), round(self.mean, 4), self.texts, round(self.run, 3), self.since, self.steps]
+        return [
+            [*self.logs],
+            round(self.effect, 3),
+            round(self.mean, 4),
+            self.texts,
+            round(self.run, 3),
+            self.since,
+            self.steps,
+        ]
 
     @staticmethod
     def read(told: Sequence[Any]) -> Track:

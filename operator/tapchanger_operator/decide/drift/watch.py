@@ -26,7 +26,7 @@ from tapchanger_serving.contract.drift import BY_NAME, LABEL, STEP, DriftStep, D
 
 INPUTS: Final = frozenset({"tokens", "vocabulary", "embedding"})
 """Features of the texts themselves; the others are of the answers."""
-LOOK_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 20.0
 """Texts are looked at when the last step that was taken ended so long ago."""
 _TOLD: Final = 6
 _BUCKETS: Final = 4
