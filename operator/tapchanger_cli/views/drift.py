@@ -13,8 +13,10 @@ from tapchanger_serving.contract.drift import BY_NAME, FEATURES
 
 def short(record: DriftStatus) -> RenderableType:
     """The verdict in a line, and what the accuracy is thought to be."""
-    style = BAD if record.verdict in FEATURES else GOOD if record.verdict == "none" else WAITING
-    first = Text.assemble((record.verdict, style), f": {record.message}")
+    if record.verdict in FEATURES:
+        first = Text(record.message, style=BAD)
+    else:
+        first = Text.assemble((record.verdict, GOOD if record.verdict == "none" else WAITING), f": {record.message}")
     return Group(first, accuracy(record.accuracy)) if record.accuracy else first
 
 

@@ -115,7 +115,17 @@ def _installed() -> Path:
         print("installing evidently, frouros and river", file=sys.stderr, flush=True)
         part = folder.with_name(f".part-{os.getpid()}")
         version = ["--python-version", f"{sys.version_info.major}.{sys.version_info.minor}", "--only-binary", ":all:"]
-        words = ["install", "--quiet", "--require-hashes", *version, "--target", str(part), "-r", str(REQUIREMENTS)]
+        words = [
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            *version,
+            "--target",
+            str(part),
+            "-r",
+            str(REQUIREMENTS),
+        ]
         subprocess.run([*pip(), *words], check=True)
         part.rename(folder)
     return folder

@@ -1,4 +1,4 @@
-"""From real answers to the verdict: a text model's spans, by OTLP over HTTP, through an observer of its own, to `status.drift`."""
+"""From real answers to the verdict: a text model's spans, by OTLP over HTTP, through a real observer, to `status.drift`."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_texts_on_something_else_are_noticed_and_none_of_them_leaves_the_server(
         assert window.reference == known.reference
         return watch(SPEC, before, "r1", window, evaluated=True, now=until)
 
-    for second in range(0, 200):
+    for second in range(200):
         ask(second, text(rng))
         ask(second + 0.5, text(rng))
     ask(200, "w1 w2 w3")
