@@ -10,7 +10,7 @@ each peer runs at its default, and tuned to as many on the same requests. The la
 - `ms_per_1000`: what the monitor and describing the texts take for 1,000 requests;
 - `peers`: false alarms of each at its default and tuned, and its milliseconds.
 
-`REPEATS` (5) sets how often each case is drawn, `DRIFT_OUT` where the table goes.
+`REPEATS` (3) sets how often each case is drawn, `DRIFT_OUT` where the table goes.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ ROOT = Path(__file__).resolve().parents[3]
 REQUIREMENTS = ROOT / "requirements" / "bench-drift.txt"
 NULL = 50_000
 """Requests like each reference."""
-BEFORE, AFTER = 2_000, 10_000
+BEFORE, AFTER = 2_000, 6_000
 """Requests before the change, and the most after it."""
 _NULLS = (("reviews-reference", "reviews"), ("prompts-reference", "prompts"))
 
 
 def main() -> None:
     """Everything."""
-    repeats = int(os.environ.get("REPEATS", "5"))
+    repeats = int(os.environ.get("REPEATS", "3"))
     texts = corpora()
     known = {name: describe(texts, name) for name, _ in _NULLS}
     nulls = {name: streams.unchanged(known[name], corpus, NULL, np.random.default_rng(1)) for name, corpus in _NULLS}

@@ -122,7 +122,18 @@ def test_the_first_texts_become_the_reference_and_later_ones_are_compared_with_t
 def test_without_a_word_of_a_reference_the_first_texts_are_it_and_with_one_they_are_waited_for() -> None:
     assert look(None, step(random.Random(4), 1)).message == "the reference is being learned: 40 of 5000 texts"
     explicit = DriftSpec(reference="evaluation")
-    assert look(None, step(random.Random(4), 1), spec=explicit).verdict == "unknown"
+    missing = look(None, step(random.Random(4), 1), spec=explicit)
+    assert missing.verdict == "unknown"
+    assert "the engine holds no reference" in missing.message
+    assert look(missing, step(random.Random(4), 2), spec=explicit, known=reference()).verdict == "none"
+
+
+def test_a_reference_that_is_announced_late_takes_the_place_of_the_first_texts() -> None:
+    learning = look(None, step(random.Random(4), 1))
+    assert learning.verdict == "learning"
+    found = look(learning, step(random.Random(4), 2), known=reference())
+    assert (found.verdict, found.reference, found.texts) == ("none", "2000 texts", 40)
+    assert look(found, step(random.Random(4), 3)).texts == 80
 
 
 def test_only_the_features_that_are_wanted_are_compared() -> None:

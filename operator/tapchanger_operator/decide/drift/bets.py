@@ -25,8 +25,8 @@ TILTS: Final = (0.3, 0.8, 1.8)
 SKETCH_TILTS: Final = (0.3, 0.9)
 END: Final = 1.5
 """Log of the odds by which an end bin grows."""
-VALUE: Final = (1.0, 2.5)
-"""Log of the odds by which a value without an order grows, or shrinks by the first of them."""
+VALUE: Final = (0.5, 1.2, 2.5)
+"""Log of the odds by which a value without an order grows, or shrinks by the first two of them."""
 DEVIATIONS: Final = 3.0
 """Standard errors by which the traffic may differ from the reference's texts and still count as the same."""
 TOLERANCE: Final = 0.05
@@ -57,7 +57,7 @@ def log_e(bet: Bet, counts: Sequence[int], effect: float) -> float:
 def _exponents(coarse: Coarse) -> list[tuple[float, ...]]:
     size = len(coarse.counts)
     if not coarse.ordered:
-        grown = [(number, by) for number in range(size) for by in (*VALUE, -VALUE[0])]
+        grown = [(number, by) for number in range(size) for by in (*VALUE, -VALUE[0], -VALUE[1])]
         return [tuple(by * (k == number) for k in range(size)) for number, by in grown]
     sketch = BY_NAME[coarse.signal].feature == "embedding"
     tilts = [sign * tilt for tilt in (SKETCH_TILTS if sketch else TILTS) for sign in (1, -1)]

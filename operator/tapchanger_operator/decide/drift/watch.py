@@ -74,7 +74,9 @@ def watch(
 def _first(spec: DriftSpec, window: DriftWindow, known: Memory | None, *, evaluated: bool) -> int | None:
     if isinstance(spec.reference, FirstRequests):
         return spec.reference.first_requests
-    described = evaluated or window.reference is not None or (known is not None and known.known is not None)
+    # A server announces its reference with the first text that it tells of: steps without one mean that it has none.
+    waits = evaluated and not window.steps
+    described = waits or window.reference is not None or (known is not None and known.known is not None)
     return None if spec.reference is not None or described else FIRST_REQUESTS
 
 
@@ -122,9 +124,15 @@ def _binned(reference: Mapping[str, Coarse], step: DriftStep) -> dict[str, tuple
 
 
 def _unknown(revision: str, memory: Memory, window: DriftWindow, now: float) -> DriftStatus:
+    message = "the servers have not announced the reference yet; they do with the first requests"
+    if window.steps:
+        message = (
+            "the engine holds no reference; the build describes one where gates.evaluation or drift.reference.uri names "
+            "30 texts and more"
+        )
     return DriftStatus(
         verdict="unknown",
-        message="the servers have not announced the reference yet; they do with the first requests",
+        message=message,
         revision=revision,
         at=timestamp(now),
         state=replace(memory, until=window.until).to_dict(),
