@@ -6,8 +6,8 @@ expectation of at most 1, and the product over texts is an e-value (Ramdas et al
 anytime-valid inference"). Without that bound a monitor that listens long enough would take the reference's sampling error
 for drift.
 
-The exponents are tilts of the whole distribution (up and down, three sizes), and more weight on single bins: its ends, or
-one value.
+The exponents are tilts of the whole distribution (up and down, three sizes), a tilt of a small part of it, as new topics make one,
+and for values without an order more or less weight on each of them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from tapchanger_serving.contract.drift import BY_NAME, FEATURES
 
 TILTS: Final = (0.3, 0.8, 1.8)
 SKETCH_TILTS: Final = (0.3, 0.9)
-END: Final = 1.5
-"""Log of the odds by which an end bin grows."""
+PARTS: Final = (0.03, 0.1)
+PART_TILT: Final = 1.5
+"""Shares of the texts that are of another kind while all others are as before, and the tilt by which these differ."""
 VALUE: Final = (0.5, 1.2, 2.5)
 """Log of the odds by which a value without an order grows, or shrinks by the first two of them."""
 DEVIATIONS: Final = 3.0
@@ -64,7 +65,13 @@ def _exponents(coarse: Coarse) -> list[tuple[float, ...]]:
     found = [tuple(tilt * score for score in coarse.scores) for tilt in tilts]
     if sketch or size < 2:
         return found
-    return [*found, *(tuple(END * (k == end) for k in range(size)) for end in (0, size - 1))]
+    return [*found, *(_mixed(coarse, part, sign * PART_TILT) for part in PARTS for sign in (1, -1))]
+
+
+def _mixed(coarse: Coarse, part: float, tilt: float) -> tuple[float, ...]:
+    """Log of how much more frequent each bin is where `part` of the texts are tilted."""
+    norm = sum(p * math.exp(tilt * score) for p, score in zip(coarse.shares, coarse.scores, strict=True))
+    return tuple(math.log(1.0 - part + part * math.exp(tilt * score) / norm) for score in coarse.scores)
 
 
 def _bet(coarse: Coarse, exponents: Sequence[float]) -> Bet:
