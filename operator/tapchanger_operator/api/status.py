@@ -193,9 +193,7 @@ class BlameStatus(StatusModel):
 
 class AnalysisStatus(StatusModel):
     """The last look at the canary, before its first step (`mirroring`) or in one, or at the stable revision after its
-    promotion (`watching`).
-
-    `state` is the running test's memory.
+    promotion (`watching`). `state` is the running test's memory.
     """
 
     revision: str

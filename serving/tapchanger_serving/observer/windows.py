@@ -170,9 +170,7 @@ class Windows:
 
     def drift_of(self, key: Key) -> Drift | None:
         """The same, to be looked at; None where nothing is remembered of the revision."""
-        deployment = self.deployments.get((key.namespace, key.deployment))
-        series = deployment.revisions.get(key.revision) if deployment else None
-        return series.drift if series else None
+        return self.drift(key) if self.knows(key) else None
 
     def confidences(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Tally]:
         """How sure each revision was that told anything from `since` to `until`."""
