@@ -6,8 +6,8 @@ expectation of at most 1, and the product over texts is an e-value (Ramdas et al
 anytime-valid inference"). Without that bound a monitor that listens long enough would take the reference's sampling error
 for drift.
 
-The exponents are tilts of the whole distribution (up and down, three sizes), a tilt of a small part of it, as new topics make, and
-for values without an order more or less weight on each of them.
+The exponents are tilts of the whole distribution (up and down, three sizes), a tilt of a small part of it, as new topics make,
+and for values without an order more or less weight on each of them.
 """
 
 from __future__ import annotations
