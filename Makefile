@@ -13,7 +13,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 SOURCES := operator serving dev examples tests
 
-.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-build bench-choice bench-observer fuzz generate golden cluster-up cluster-down cluster-status images models venv lock clean
+.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-build bench-choice bench-drift bench-observer fuzz generate golden cluster-up cluster-down cluster-status images models venv lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -68,6 +68,9 @@ bench-build: venv ## The engine that is chosen, beside PyTorch, ONNX Runtime and
 
 bench-choice: venv ## Ten builds of a model, and their choices beside a long measurement
 	@$(PY) -m tests.bench.bench_choice
+
+bench-drift: venv ## How soon drift is noticed in real texts, beside evidently, frouros and river; REPEATS= sets how often
+	@$(PY) -m tests.bench.drift
 
 bench-observer: venv ## Spans per second of the observer beside the OpenTelemetry Collector, and the error of its percentiles
 	@$(PY) -m tests.bench.bench_observer

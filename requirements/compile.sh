@@ -31,3 +31,4 @@ lock torch-cpu requirements/torch.in --override requirements/torch-cpu.overrides
 lock builder pyproject.toml --extra builder --override requirements/torch-cpu.overrides.in \
   --override requirements/builder.overrides.in -c requirements/torch-cuda.txt
 lock dev pyproject.toml --extra operator --extra cli --extra builder --extra observer --extra router --extra client --group dev
+lock bench-drift requirements/bench-drift.in

@@ -31,6 +31,7 @@ def status(subject: Subject) -> Document:
         "canary": _wire(state.canary),
         "analysis": analysis(subject),
         "slo": _wire(state.slo),
+        "drift": _wire(state.drift and state.drift.model_copy(update={"state": {}})),
         "endpoints": _wire(state.endpoints),
         "arms": [arm(entry) for entry in state.arms],
         "experiment": _wire(state.experiment),

@@ -19,6 +19,7 @@ from tapchanger_operator.apply.converge import Applied, converge, release_builds
 from tapchanger_operator.apply.mend import mend
 from tapchanger_operator.decide import compare, rollout
 from tapchanger_operator.decide.decision import decide
+from tapchanger_operator.decide.drift import respond
 from tapchanger_operator.decide.state import Change, State
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.events import event
@@ -38,7 +39,7 @@ from tapchanger_operator.status import builds as build_status
 from tapchanger_operator.status import hardware, polls
 from tapchanger_operator.status.compose import compose, refused_spec
 from tapchanger_operator.status.situation import Situation
-from tapchanger_operator.telemetry import EVENTS
+from tapchanger_operator.telemetry import EVENTS, tell_drift
 from tapchanger_serving.contract.messages import StepFailure
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
     """
     body = tools.kube.get(ref)
     if body is None or "deletionTimestamp" in body["metadata"]:
+        tell_drift(ref.namespace, ref.name, None)
         return None
     body = {**body, "kind": ref.kind}
     try:
@@ -80,11 +82,14 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
         _refuse(tools, ref, body, problem)
         return IDLE_SECONDS
     resolution = understand_all(snapshot, tools.settings.images)
+    drift = respond.follow(snapshot)
+    snapshot = respond.hold(snapshot, drift)
     outcome, analysis = decide(snapshot, resolution)
+    outcome = respond.take_back(snapshot, outcome, drift)
     refused = _apply(tools, snapshot, resolution, outcome.state)
     for mended in mend(tools.kube, snapshot):
         _tell(tools, mended.build, (Change("Warning", reasons.ARTIFACT_DAMAGED, mended.message),), snapshot.now)
-    status = compose(Situation(snapshot, resolution, outcome.state, analysis, refused))
+    status = compose(Situation(snapshot, resolution, outcome.state, analysis, refused, drift))
     if _differs(status, snapshot.status):
         tools.kube.apply_status(ref, status.wire())
     changes = (
@@ -92,8 +97,10 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
         *_problem_changes(snapshot.status, status),
         *polls.changes(snapshot.status.model, status.model),
         *hardware.changes(snapshot.status.model, status.model),
+        *respond.changes(snapshot.status.drift, status.drift),
     )
     _tell(tools, snapshot.owner, changes, snapshot.now)
+    tell_drift(ref.namespace, ref.name, status.drift)
     collect_store(tools.kube, tools.collections, snapshot.owner, tools.settings, snapshot.now)
     return _next_pass(snapshot, outcome.state, resolution, refused, status)
 

@@ -12,6 +12,7 @@ from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.resolve.identity import RevisionContent
+from tapchanger_serving.contract.drift import DriftWindow
 from tapchanger_serving.contract.messages import StepFailure
 from tapchanger_serving.contract.windows import Windows
 
@@ -160,3 +161,4 @@ class Snapshot:
     """None where they could not be read."""
     probe: JobState | None = None
     experiment_windows: Windows | Silence | None = None
+    drift_window: DriftWindow | Silence | None = None

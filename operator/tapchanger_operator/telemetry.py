@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
+from contextlib import suppress
 from typing import Final
 
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
 from pythonjsonlogger.json import JsonFormatter
+
+from tapchanger_operator.api.drift import DriftStatus
+from tapchanger_serving.contract.drift import FEATURES
 
 PASSES: Final = Counter("tapchanger_reconcile_total", "Passes over objects by outcome.", ["kind", "outcome"])
 PASS_SECONDS: Final = Histogram(
@@ -21,6 +26,17 @@ PASS_SECONDS: Final = Histogram(
 QUEUE_DEPTH: Final = Gauge("tapchanger_workqueue_depth", "Objects that wait for a pass.")
 LEADING: Final = Gauge("tapchanger_leader", "1 where this replica holds the Lease.")
 EVENTS: Final = Counter("tapchanger_events_total", "What happened to objects.", ["kind", "namespace", "name", "reason"])
+
+DRIFTED: Final = Gauge(
+    "tapchanger_drifted",
+    "1 where a feature of the traffic moved away from the reference.",
+    ["namespace", "name", "feature"],
+)
+DRIFT_EVIDENCE: Final = Gauge(
+    "tapchanger_drift_evidence",
+    "Evidence of drift, 1 where it alarms, on a scale of logarithms.",
+    ["namespace", "name"],
+)
 
 TRACER: Final = trace.get_tracer("tapchanger.operator")
 
@@ -52,3 +68,17 @@ def configure_tracing() -> None:
     provider = TracerProvider(resource=Resource.create({"service.name": "tapchanger-operator"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
+
+
+def tell_drift(namespace: str, name: str, record: DriftStatus | None) -> None:
+    """Sets a deployment's gauges of drift; without a record they go."""
+    if record is None or record.threshold <= 1.0:
+        for gauge, rest in ((DRIFT_EVIDENCE, ((),)), (DRIFTED, tuple((feature,) for feature in FEATURES))):
+            for labels in rest:
+                with suppress(KeyError):
+                    gauge.remove(namespace, name, *labels)
+        return
+    evidence = math.log(max(record.evidence, 1.0)) / math.log(record.threshold)
+    DRIFT_EVIDENCE.labels(namespace, name).set(evidence)
+    for feature in FEATURES:
+        DRIFTED.labels(namespace, name, feature).set(float(record.verdict == feature))

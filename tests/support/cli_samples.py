@@ -265,6 +265,44 @@ def watched() -> Object:
     )
 
 
+def drifting() -> Object:
+    """All is well but the texts, which are no longer like the reference."""
+    message = f"{NEW} serves all requests"
+    moved = (
+        f"vocabulary moved since {ago(900)}: share of tokens that the reference hardly has, PSI 0.81 "
+        "(14 % to 20 %: 7.9 % → 25 %)"
+    )
+    figures = [
+        {"feature": "vocabulary", "signal": "rare", "psi": 0.8123, "ks": 0.31, "chiSquare": 412.6, "pValue": 1.2e-80},
+        {"feature": "labels", "signal": "label", "psi": 0.021, "chiSquare": 9.4, "pValue": 0.0022},
+    ]
+    buckets = [
+        {"name": "14 % to 20 %", "reference": 0.079, "now": 0.25},
+        {"name": "at most 0.5 %", "reference": 0.4, "now": 0.12},
+    ]
+    accuracy = {
+        "estimate": 0.881,
+        "low": 0.862,
+        "high": 0.9,
+        "reliable": False,
+        "message": "the texts themselves have changed",
+    }
+    drift = {
+        "verdict": "vocabulary", "message": moved, "revision": NEW, "reference": "2101 texts", "feature": "vocabulary",
+        "signal": "rare", "since": ago(900), "evidence": 4.1e6, "threshold": 259200.0, "texts": 81200, "repeats": 412,
+        "mmd": 0.0713, "figures": figures, "buckets": buckets, "accuracy": accuracy, "at": ago(12), "state": {"until": 1},
+    }  # fmt: skip
+    return body(
+        {
+            "message": message,
+            "conditions": conditions("True", "Stable", message, condition("DriftFree", "False", "Drifted", moved)),
+            "stable": revision(NEW, 100, 777600),
+            "slo": SLO,
+            "drift": drift,
+        }
+    )
+
+
 def suspected() -> Object:
     """Promoted, and put beside its predecessor again."""
     message = f"suspect {NEW} at 50 % beside {OLD} (90 s): 66 of 100 requests seen in this step"
@@ -398,4 +436,5 @@ ALL: Final = {
     "experimenting": experimenting,
     "gate-failed": gate_failed,
     "unseen": unseen,
+    "drifting": drifting,
 }

@@ -19,6 +19,7 @@ from tapchanger_operator.reconcile import Tools, reconcile_build, reconcile_depl
 from tapchanger_operator.resolve.needs import CPUID, FLAGS
 from tapchanger_operator.resolve.placing import eligible
 from tapchanger_operator.snapshot import Silence
+from tapchanger_serving.contract.drift import SETTLED, STEP, DriftStep, DriftWindow, Reference
 from tapchanger_serving.contract.fit import dashed, driver_major, lacking
 from tapchanger_serving.contract.messages import Hardware, StepFailure
 from tapchanger_serving.contract.names import EXIT_ENGINE_INCOMPATIBLE
@@ -90,6 +91,10 @@ class World:
     failures: dict[str, StepFailure] = field(default_factory=dict)
     build_failures: dict[str, StepFailure] = field(default_factory=dict)
     observer_silent: bool = False
+    texts: list[DriftStep] = field(default_factory=list)
+    """What the texts of the stable revision were like."""
+    reference: Reference | None = None
+    """What its servers announce."""
     routers_deaf: bool = False
     lost: Counter[str] = field(default_factory=Counter)
     weights_seen: list[dict[str, int]] = field(default_factory=list)
@@ -447,6 +452,21 @@ class World:
             until=self.now if until is None else until,
             revisions=tuple(revisions),
             mirrors=_mirrors(inside, latencies),
+        )
+
+    def drift(self, namespace: str, deployment: str, revision: str, since: float) -> DriftWindow | Silence:
+        """As `observe.windows.Observer`: the steps in `texts`, whichever revision answers."""
+        if self.observer_silent:
+            return Silence("the observer did not answer: ConnectError: refused")
+        until = int(self.now - SETTLED) // STEP * STEP
+        return DriftWindow(
+            namespace=namespace,
+            deployment=deployment,
+            revision=revision,
+            now=self.now,
+            until=until,
+            reference=self.reference,
+            steps=tuple(step for step in self.texts if since <= step.start and step.start + STEP <= until),
         )
 
 

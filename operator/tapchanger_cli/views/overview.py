@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tapchanger_cli import documents
 from tapchanger_cli.subject import Subject
-from tapchanger_cli.views import evidence, experiment
+from tapchanger_cli.views import drift, evidence, experiment
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, facts, table
 from tapchanger_cli.words import clock, duration, left, since
 from tapchanger_operator.api import reasons
@@ -113,6 +113,8 @@ def _rest(subject: Subject) -> Iterator[tuple[str, RenderableType | str]]:
     seen = evidence.slo(subject)
     if seen:
         yield "SLO", seen
+    if subject.status.drift:
+        yield "Drift", drift.short(subject.status.drift)
     if subject.rejection:
         yield "Rejected", f"{subject.rejection.revision} at {clock(subject.rejection.at)} ({subject.rejection.reason})"
     if subject.status.controls:

@@ -191,7 +191,7 @@ def definitions() -> dict[str, dict[str, Any]]:
             _column("Canary", ".status.canary.revision"),
             _column("Weight", ".status.canary.weight", "integer"),
             _column("P99", ".status.slo.p99"),
-            _column("Drift", '.status.conditions[?(@.type=="DriftFree")].reason'),
+            _column("Drift", ".status.drift.verdict"),
             _column("Age", ".metadata.creationTimestamp", "date"),
             _column("Status", ".status.message"),
             _column("Model", ".spec.model.uri", priority=1),

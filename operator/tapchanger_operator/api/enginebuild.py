@@ -51,6 +51,9 @@ class EngineBuildSpec(Model):
     shapes: Shapes
     gates: Gates
     calibration_data: TextSource | None = Field(default=None, description=CALIBRATION_DATA)
+    drift_data: TextSource | None = Field(
+        default=None, description="Texts that traffic is compared with; without it these are the evaluation data."
+    )
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
     tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
     distill: Distill | None = Field(default=None, description=DISTILL)

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, PollInterval, rules
 from tapchanger_operator.api.credentials import Credentials
+from tapchanger_operator.api.drift import DriftSpec
 from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Experiment, Variant
 from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_serving.contract.distill import DISTILL, Distill
@@ -221,6 +222,7 @@ class TransformerDeploymentSpec(Model):
     serving: ServingSpec = ServingSpec()
     slo: SloSpec = SloSpec()
     rollout: RolloutSpec = RolloutSpec()
+    drift: DriftSpec = DriftSpec()
     router: RouterSpec = RouterSpec()
     variants: list[Variant] = Field(
         default=[],

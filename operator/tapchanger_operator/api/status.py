@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tapchanger_operator.api.arms import ArmFigure, ArmNext, DifferenceStatus, ExperimentStatus
 from tapchanger_operator.api.base import FreeForm, StatusModel, unix
+from tapchanger_operator.api.drift import DriftStatus
 from tapchanger_operator.api.hardware import HardwareStatus
 from tapchanger_operator.api.polling import PollStatus
 from tapchanger_serving.contract.messages import Inspection
@@ -191,9 +192,7 @@ class BlameStatus(StatusModel):
 
 class AnalysisStatus(StatusModel):
     """The last look at the canary, before its first step (`mirroring`) or in one, or at the stable revision after its
-    promotion (`watching`).
-
-    `state` is the running test's memory.
+    promotion (`watching`). `state` is the running test's memory.
     """
 
     revision: str
@@ -291,6 +290,7 @@ class TransformerDeploymentStatus(StatusModel):
     history: list[HistoryEntry] = Field(default=[], description="The last 20 changes of who serves.")
     endpoints: Endpoints | None = None
     slo: SloStatus | None = None
+    drift: DriftStatus | None = None
 
     def wire(self) -> dict[str, Any]:
         """As the status subresource has it; unset fields and empty lists are left out."""

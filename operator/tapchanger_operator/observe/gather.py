@@ -18,6 +18,7 @@ from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStat
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
 from tapchanger_operator.decide import afterwards, compare
+from tapchanger_operator.decide.drift import watch as watch_drift
 from tapchanger_operator.decide.rollout import watched
 from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import Transient, UserError
@@ -29,7 +30,7 @@ from tapchanger_operator.observe import routes as route_facts
 from tapchanger_operator.observe.steering import steering
 from tapchanger_operator.observe.windows import Observer
 from tapchanger_operator.resolve import polling, reprobe
-from tapchanger_operator.resolve.identity import RevisionContent, claims, data_uris, inspection_key
+from tapchanger_operator.resolve.identity import RevisionContent, claims, data_uris, drift_data, inspection_key
 from tapchanger_operator.resolve.variants import variant_spec, variant_status
 from tapchanger_operator.snapshot import BuildSeen, JobState, Node, RouterSeen, Servers, Silence, Snapshot, VariantSeen
 from tapchanger_serving.contract.windows import Windows
@@ -62,6 +63,8 @@ def parse_spec(body: Mapping[str, Any]) -> TransformerDeploymentSpec:
 
 def _addresses(spec: TransformerDeploymentSpec, prefix: str = "") -> dict[str, str]:
     data = {f"{prefix}engine.{field}": uri for field, uri in data_uris(spec.engine).items()}
+    if (drift := drift_data(spec)) and not prefix:
+        data["drift.reference.uri"] = drift.uri
     return {f"{prefix}model.uri": spec.model.uri} | data
 
 
@@ -118,6 +121,7 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float, nodes: Sequ
     mirror = status.canary.mirror if status.canary else None
     due = compare.due(status.experiment, now)
     contents = _contents(live)
+    drift_since = watch_drift.due(spec.drift, status, now)
 
     def windows(since: float | None, until: float | None = None) -> Windows | Silence | None:
         if since is None:
@@ -149,6 +153,7 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float, nodes: Sequ
         steering=steering(body),
         variants=_variants(kube, body, spec, status, live, pods),
         experiment_windows=windows(*due) if due else None,
+        drift_window=observer.drift(owner.namespace, owner.name, *drift_since) if drift_since else None,
     )
 
 

@@ -9,6 +9,7 @@ import httpx
 from pydantic import ValidationError
 
 from tapchanger_operator.snapshot import Silence
+from tapchanger_serving.contract.drift import DriftWindow
 from tapchanger_serving.contract.names import OBSERVER_API_PORT
 from tapchanger_serving.contract.windows import Windows
 
@@ -21,7 +22,7 @@ class Observer:
     def __init__(self, host: str, token: Path | None = None, http: httpx.Client | None = None) -> None:
         self._token = token
         self._http = http or httpx.Client(timeout=_TIMEOUT_SECONDS)
-        self._url = f"http://{host}:{OBSERVER_API_PORT}/v1/windows"
+        self._base = f"http://{host}:{OBSERVER_API_PORT}/v1"
 
     def windows(
         self, namespace: str, deployment: str, since: float, latencies: Sequence[float], until: float | None = None
@@ -35,14 +36,28 @@ class Observer:
             *[("latency", latency) for latency in latencies],
         ]
         try:
-            answer = self._http.get(self._url, params=query, headers=self._credential())
+            answer = self._http.get(f"{self._base}/windows", params=query, headers=self._credential())
             answer.raise_for_status()
             return Windows.model_validate_json(answer.content)
         except (httpx.HTTPError, ValidationError, OSError) as problem:
-            return Silence(f"the observer did not answer: {type(problem).__name__}: {str(problem)[:200]}")
+            return _silence(problem)
+
+    def drift(self, namespace: str, deployment: str, revision: str, since: float) -> DriftWindow | Silence:
+        """What the texts of a revision were like in the steps since `since` (Unix seconds)."""
+        query = {"namespace": namespace, "deployment": deployment, "revision": revision, "since": str(since)}
+        try:
+            answer = self._http.get(f"{self._base}/drift", params=query, headers=self._credential())
+            answer.raise_for_status()
+            return DriftWindow.model_validate_json(answer.content)
+        except (httpx.HTTPError, ValidationError, OSError) as problem:
+            return _silence(problem)
 
     def _credential(self) -> dict[str, str]:
         """The token, read each time because the kubelet renews it. Raises OSError."""
         if self._token is None:
             return {}
         return {"Authorization": f"Bearer {self._token.read_text(encoding='ascii').strip()}"}
+
+
+def _silence(problem: Exception) -> Silence:
+    return Silence(f"the observer did not answer: {type(problem).__name__}: {str(problem)[:200]}")

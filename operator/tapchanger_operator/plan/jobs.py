@@ -115,6 +115,7 @@ def build_job(owner: Owner, spec: EngineBuildSpec, images: Images, store: Store 
         shapes=spec.shapes,
         gates=spec.gates,
         calibration_data=spec.calibration_data,
+        drift_data=spec.drift_data,
         temperature_scaling=spec.temperature_scaling,
         tensorrt=spec.tensorrt,
         distill=spec.distill,

@@ -9,6 +9,7 @@ from tapchanger_operator.api.enginebuild import BuildSource, EngineBuildSpec
 from tapchanger_operator.api.spec import EngineSpec, PodTemplate, TransformerDeploymentSpec
 from tapchanger_operator.names import content_hash
 from tapchanger_serving.contract.fit import widened
+from tapchanger_serving.contract.gates import TextSource
 from tapchanger_serving.contract.messages import Hardware, Inspection, Task
 
 _PLACEMENT_FIELDS = (
@@ -64,6 +65,8 @@ def inspection_key(spec: TransformerDeploymentSpec) -> str:
         question["calibration"] = spec.engine.calibration_data.uri
     if spec.engine.distill:
         question["distill"] = spec.engine.distill.dataset.uri
+    if drift := drift_data(spec):
+        question["drift"] = drift.uri
     if spec.model.credentials:
         question["credentials"] = spec.model.credentials.secret_name
     return content_hash(question, 10)
@@ -72,9 +75,16 @@ def inspection_key(spec: TransformerDeploymentSpec) -> str:
 def claims(spec: TransformerDeploymentSpec | EngineBuildSpec) -> tuple[str, ...]:
     """PersistentVolumeClaims that hold the model and the data."""
     engine = spec if isinstance(spec, EngineBuildSpec) else spec.engine
-    uris = [spec.model.uri, *data_uris(engine).values()]
+    drift = spec.drift_data if isinstance(spec, EngineBuildSpec) else drift_data(spec)
+    uris = [spec.model.uri, *data_uris(engine).values(), *([drift.uri] if drift else [])]
     found = {claim for uri in uris if (claim := parse_uri(uri).claim)}
     return tuple(sorted(found))
+
+
+def drift_data(spec: TransformerDeploymentSpec) -> TextSource | None:
+    """The texts that traffic is compared with, where the spec names some of their own."""
+    reference = spec.drift.reference
+    return reference if spec.drift.enabled and isinstance(reference, TextSource) else None
 
 
 def data_uris(engine: EngineSpec | EngineBuildSpec) -> dict[str, str]:
@@ -103,6 +113,7 @@ def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builde
         shapes=spec.engine.shapes,
         gates=spec.engine.gates,
         calibration_data=spec.engine.calibration_data,
+        drift_data=drift_data(spec),
         temperature_scaling=spec.engine.temperature_scaling or None,
         tensorrt=spec.engine.tensorrt.chosen if spec.engine.tensorrt else None,
         distill=spec.engine.distill,

@@ -18,6 +18,7 @@ from tapchanger_operator.errors import UserError
 from tapchanger_operator.snapshot import Silence
 from tapchanger_operator.status import arms, routes
 from tapchanger_operator.status.conditions import condition, merged, truth
+from tapchanger_operator.status.drift import drift_free
 from tapchanger_operator.status.sentences import canary_sentence, sentence, why_not_serving
 from tapchanger_operator.status.situation import Situation
 from tapchanger_serving.contract.messages import engine_title
@@ -34,7 +35,7 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         _progressing(situation),
         _analysis(situation),
         slo_condition,
-        condition(reasons.DRIFT_FREE, "Unknown", reasons.NOT_WATCHED, "drift is not watched"),
+        drift_free(situation),
         _stalled(situation),
     ]
     parts = arms.amended(parts, state)
@@ -62,6 +63,7 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         experiment=state.experiment,
         endpoints=routes.endpoints(snapshot),
         slo=slo,
+        drift=situation.drift,
     )
 
 
@@ -124,7 +126,7 @@ def _progressing(situation: Situation) -> Condition:
             reasons.PROGRESSING, truth(not isinstance(problem, UserError)), problem.reason, problem.message
         )
     if situation.held:
-        return condition(reasons.PROGRESSING, "False", reasons.HELD, sentence(situation))
+        return condition(reasons.PROGRESSING, "False", situation.hold_reason, sentence(situation))
     if state.canary:
         reason = reasons.CANARY_STARTING if state.canary.step < 0 else reasons.CANARY_STEP
         if state.canary.mirroring:
@@ -166,7 +168,9 @@ def _stalled(situation: Situation) -> Condition:
         return condition(reasons.STALLED, "True", reasons.ENGINE_INCOMPATIBLE, situation.unfit)
     if situation.held:
         remedy = f"remove the annotation {controls.PAUSE} to go on"
-        return condition(reasons.STALLED, "True", reasons.HELD, f"{sentence(situation)}; {remedy}")
+        if situation.hold_reason == reasons.DRIFT_HOLD:
+            remedy = "look at what changed, then set drift.action: Alert to go on"
+        return condition(reasons.STALLED, "True", situation.hold_reason, f"{sentence(situation)}; {remedy}")
     if state.canary and state.canary.paused:
         remedy = "send it requests, change the spec, or set rollout.analysis.onInconclusive"
         return condition(reasons.STALLED, "True", reasons.CANARY_PAUSED, f"{canary_sentence(situation)}; {remedy}")

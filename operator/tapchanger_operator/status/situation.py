@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import unix
+from tapchanger_operator.api.drift import DriftStatus
 from tapchanger_operator.api.status import AnalysisStatus
+from tapchanger_operator.decide.drift.respond import HELD_BY
 from tapchanger_operator.decide.rollout import SETTLE_SECONDS
 from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import OperatorError, UserError
@@ -24,6 +26,7 @@ class Situation:
     state: State
     analysis: AnalysisStatus | None
     refused: UserError | None = None
+    drift: DriftStatus | None = None
 
     @property
     def problem(self) -> OperatorError | None:
@@ -65,8 +68,14 @@ class Situation:
         return known or (told and self.snapshot.now - unix(stable.since) >= SETTLE_SECONDS)
 
     @property
+    def hold_reason(self) -> str:
+        """Who holds: a person, or drift."""
+        pause = self.snapshot.steering.pause
+        return reasons.DRIFT_HOLD if pause and pause.by == HELD_BY else reasons.HELD
+
+    @property
     def held(self) -> bool:
-        """Whether a person holds back what would come next."""
+        """Whether a person, or drift, holds back what would come next."""
         if self.snapshot.steering.pause is None:
             return False
         state = self.state

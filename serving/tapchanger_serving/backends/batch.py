@@ -45,10 +45,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Answered:
-    """What became of a request; `tokens` is how many its texts had in sum (cut ones as cut), 0 where that isn't known."""
+    """What became of a request; `tokens` is how many its texts had in sum (cut ones as cut), 0 where that isn't known.
+
+    `encodings` are its texts' tokens where it was answered.
+    """
 
     outcome: Answers | Refusal
     tokens: int = 0
+    encodings: Sequence[Encoding] = ()
 
 
 def read_texts(tensor: npt.NDArray[np.object_], name: str) -> tuple[str, ...] | Refusal:
@@ -88,7 +92,11 @@ def _together(model: Model, requests: Sequence[Texts]) -> list[Answered]:
     encodings = _tokenize(model, requests)
     answers = model.answer(texts, encodings)
     return [
-        Answered({name: rows[start:end] for name, rows in answers.items()}, sum(map(len, encodings[start:end])))
+        Answered(
+            {name: rows[start:end] for name, rows in answers.items()},
+            sum(map(len, encodings[start:end])),
+            encodings[start:end],
+        )
         for start, end in itertools.pairwise(bounds)
     ]
 

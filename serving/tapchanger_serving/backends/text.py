@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
 from tapchanger_serving.backends import log, place
 from tapchanger_serving.backends.batch import Answered, Refusal, Texts, answer_each, read_texts, where
+from tapchanger_serving.backends.described import TextsTold
 from tapchanger_serving.backends.tracing import Traced, Tracer, headers
 from tapchanger_serving.contract import names
 from tapchanger_serving.engines.answers import Answers, TextModel
@@ -24,6 +26,7 @@ class TritonPythonModel:
         artifact, folder = place.read(arguments)
         self._model = TextModel.open(artifact, folder)
         self._tracer = Tracer.from_environment(arguments["model_name"])
+        self._texts = TextsTold.of(self._model.tokenizer, folder)
         self._seen: set[str] = set()
         log.write(
             "info",
@@ -43,7 +46,7 @@ class TritonPythonModel:
         answers = [next(answered) if isinstance(texts, Texts) else Answered(texts) for texts in read]
         if self._tracer:
             rows = sum(len(texts.texts) for texts in read if isinstance(texts, Texts))
-            self._tracer.record(map(_traced, requests, answers), self._model.watch.stop(), rows)
+            self._tracer.record(map(self._traced, requests, read, answers), self._model.watch.stop(), rows)
         return [_respond(request, answer.outcome) for request, answer in zip(requests, answers, strict=True)]
 
     def finalize(self) -> None:
@@ -51,6 +54,14 @@ class TritonPythonModel:
         self._model.close()
         if self._tracer:
             self._tracer.flush()
+
+    def _traced(self, request: Any, texts: Texts | Refusal, answer: Answered) -> Traced:
+        found = headers(request.parameters())
+        if isinstance(answer.outcome, Refusal) or isinstance(texts, Refusal):
+            client = isinstance(answer.outcome, Refusal) and answer.outcome.client
+            return Traced(found, not client, answer.tokens)
+        describe = partial(self._texts.attributes, texts.texts, answer.encodings, answer.outcome)
+        return Traced(found, False, answer.tokens, answer.outcome, describe)
 
     def _failed(self, error: BaseException) -> None:
         place_of_error = where(error)
@@ -70,12 +81,6 @@ def _read(request: Any) -> Texts | Refusal:
         return Texts(texts)
     pairs = read_texts(second.as_numpy(), names.TEXT_PAIR)
     return pairs if isinstance(pairs, Refusal) else Texts(texts, pairs)
-
-
-def _traced(request: Any, answer: Answered) -> Traced:
-    if isinstance(answer.outcome, Refusal):
-        return Traced(headers(request.parameters()), not answer.outcome.client, answer.tokens)
-    return Traced(headers(request.parameters()), False, answer.tokens, answer.outcome)
 
 
 def _respond(request: Any, answer: Answers | Refusal) -> Any:

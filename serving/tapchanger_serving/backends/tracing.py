@@ -4,8 +4,8 @@ Triton's own tracer is not used (docs/adr/0008-own-server-spans.md), but the spa
 the moment that the router got the request, with the event QUEUE_START then; below it `preprocess`, `compute` (with
 COMPUTE_START and COMPUTE_END) and `postprocess`, of the whole batch. A batch of several chunks prepares and finishes
 those in the middle between the engine's runs, which is within its `compute` span; the exact sums are attributes of the
-model's span. Spans hold nothing of a text but how many tokens it has, and of answers the labels, where a request is copied
-to a canary (see :mod:`~tapchanger_serving.backends.answered`).
+model's span. Spans hold nothing of a text but numbers, by which a change of traffic can be seen
+(:mod:`~tapchanger_serving.backends.described`), and of answers the labels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from opentelemetry import trace
@@ -41,13 +41,14 @@ _LONGEST_WAIT = 600 * 10**9
 @dataclass(frozen=True)
 class Traced:
     """One request of a batch: the headers that Triton handed on, whether it got no answer, its number of tokens (0
-    where that isn't known), and what was answered.
+    where that isn't known), what was answered, and what describes one of its texts, chosen by a random number.
     """
 
     headers: Mapping[str, object]
     failed: bool
     tokens: int = 0
     answer: Answers | None = None
+    describe: Callable[[int], Mapping[str, str | float]] | None = None
 
     @property
     def mirror(self) -> str | None:
@@ -132,6 +133,8 @@ class Tracer:
             sure = None if request.answer is None else answered.confidence(request.answer)
             if sure is not None:
                 span.set_attribute(names.ATTR_CONFIDENCE, sure)
+            if request.describe is not None:
+                span.set_attributes(request.describe(span.get_span_context().trace_id))
             if copied and request.answer is not None:
                 span.set_attribute(names.ATTR_ANSWERS, answered.words(request.answer))
             if queued is not None:

@@ -14,6 +14,7 @@ STORE_CREDENTIALS_FIELD = "Helm value store.credentials.secretName"
 DATASET_FIELD = "spec.engine.gates.evaluation.dataset"
 DISTILL_FIELD = "spec.engine.distill"
 CALIBRATION_FIELD = "spec.engine.calibrationData"
+DRIFT_FIELD = "spec.drift.reference"
 
 
 class StepError(Exception):

@@ -9,7 +9,14 @@ from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.dataset import require_size, suffix_of
 from tapchanger_serving.build.digest import copy_hashed, copy_tree
 from tapchanger_serving.build.distill.pick import require_smaller
-from tapchanger_serving.build.failures import CALIBRATION_FIELD, DATASET_FIELD, DISTILL_FIELD, MODEL_FIELD, StepError
+from tapchanger_serving.build.failures import (
+    CALIBRATION_FIELD,
+    DATASET_FIELD,
+    DISTILL_FIELD,
+    DRIFT_FIELD,
+    MODEL_FIELD,
+    StepError,
+)
 from tapchanger_serving.build.inspection import require_pin
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.scratch import scratch
@@ -56,6 +63,8 @@ def fetch(request: BuildRequest, places: Places) -> None:
     _fetch_data(places, "calibration", calibration.uri if calibration else None, CALIBRATION_FIELD)
     distill = request.distill
     _fetch_data(places, "distill", distill.dataset.uri if distill else None, f"{DISTILL_FIELD}.dataset")
+    drift = request.drift_data
+    _fetch_data(places, "drift", drift.uri if drift else None, DRIFT_FIELD)
     durations.remember(places, "fetch")
 
 

@@ -6,18 +6,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from tapchanger_serving.build import choose, log, stores, timing
 from tapchanger_serving.build.answers import Floats, answers, compare
-from tapchanger_serving.build.candidates import Bench, artifact_files, plan
+from tapchanger_serving.build.candidates import Bench, plan
 from tapchanger_serving.build.choose import Arrangement, Way
 from tapchanger_serving.build.contest import Contest, Field, hold
 from tapchanger_serving.build.dataset import Rows
 from tapchanger_serving.build.distill import student
 from tapchanger_serving.build.distill.student import Student
+from tapchanger_serving.build.drift_reference import reference_rows, write_reference
 from tapchanger_serving.build.exported import REFERENCE, Exported
 from tapchanger_serving.build.failures import GATES_FIELD, StepError
 from tapchanger_serving.build.gates.evaluation import Examination
@@ -25,11 +27,11 @@ from tapchanger_serving.build.gates.parity import parity
 from tapchanger_serving.build.gates.quality import judge, quality
 from tapchanger_serving.build.gates.results import sentence
 from tapchanger_serving.build.gates.verdict import Judge, Verdict
+from tapchanger_serving.build.packing import pack, small_choice
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.textset import Encoded, compared, load_calibration, load_texts
 from tapchanger_serving.build.torch_model import TorchModel, load_torch
 from tapchanger_serving.build.trial import Trial, attempt
-from tapchanger_serving.contract.artifact import Artifact, SmallEngine
 from tapchanger_serving.contract.evidence import DataQuality
 from tapchanger_serving.contract.messages import (
     BuildReport,
@@ -37,13 +39,9 @@ from tapchanger_serving.contract.messages import (
     Candidate,
     GateResult,
     Shapes,
-    SmallChoice,
 )
 from tapchanger_serving.engines import EngineSpec, open_engine
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
-
-_SMALL = "small/"
-"""The folder of the second engine in the artifact."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Measurement:
         contest = self._contest(trials)
         chosen, arrangement, verdict = self._choose(contest, trials)
         digest, size = self._store(trials, arrangement, verdict.temperature)
-        small, torch_speed = _small(arrangement, trials), contest.torch_texts_per_second
+        small, torch_speed = small_choice(arrangement, trials), contest.torch_texts_per_second
         return BuildReport(
             artifact=digest,
             size_bytes=size,
@@ -226,60 +224,24 @@ class Measurement:
         result = parity(self.request.gates.parity, trials[closest].fidelity)
         return _gate_failed(f"{choose.title(candidates[closest])}, the closest: {sentence([result])}")
 
+    def _drift_reference(self, trial: Trial, temperature: float | None) -> dict[str, Path]:
+        """The file by which servers tell what traffic is like; nothing where there are no texts to compare with."""
+        rows = reference_rows(self.request, self.rows, self.places.drift_data())
+        if rows is None:
+            return {}
+        texts = self.texts if rows is self.rows else self._encoded(rows)
+        return write_reference(rows, trial.engine.run, self.model, texts, temperature, self.places.candidates)
+
     def _store(self, trials: list[Trial], arrangement: Arrangement, temperature: float | None) -> tuple[str, int]:
         trial = trials[arrangement.large.candidate]
-        spec = trial.opened(arrangement.large.threads)
-        files = artifact_files(spec)
-        small = None
-        if arrangement.small is not None:
-            other = trials[arrangement.small.candidate]
-            folder = "" if other is trial else _SMALL
-            files |= {f"{folder}{name}": path for name, path in artifact_files(other.opened(0)).items()}
-            small = SmallEngine(
-                tokens=arrangement.tokens,
-                runtime=other.recipe.runtime,
-                precision=other.recipe.precision,
-                engine=f"{folder}{other.opened(0).file.name}",
-                threads=arrangement.small.threads,
-                options=dict(other.opened(0).options),
-            )
-        files[TOKENIZER_FILE] = self.places.exported / TOKENIZER_FILE
-        files["config.json"] = student.config(self.places, trial.recipe, self.student)
-        manifest = Artifact(
-            task=self.model.task,
-            runtime=trial.recipe.runtime,
-            precision=trial.recipe.precision,
-            engine=spec.file.name,
-            inputs=self.model.inputs,
-            output=self.model.output,
-            dimensions=self.model.dimensions,
-            max_tokens=self.model.max_tokens,
-            max_batch_size=self.model.max_batch_size,
-            labels=self.model.labels,
-            activation=self.model.activation,
-            temperature=temperature,
-            pooling=self.model.pooling,
-            threads=spec.threads,
-            options=dict(spec.options),
-            small=small,
-            hardware=self.request.hardware,
-            files=(),
-        )
+        files = {
+            TOKENIZER_FILE: self.places.exported / TOKENIZER_FILE,
+            "config.json": student.config(self.places, trial.recipe, self.student),
+            **self._drift_reference(trial, temperature),
+        }
+        packed = pack(arrangement, trials, self.model, self.request.hardware, temperature)
         with stores.opened(self.places) as store:
-            return store.write_artifact(files, manifest)
-
-
-def _small(arrangement: Arrangement, trials: list[Trial]) -> SmallChoice | None:
-    if arrangement.small is None:
-        return None
-    recipe = trials[arrangement.small.candidate].recipe
-    return SmallChoice(
-        tokens=arrangement.tokens,
-        runtime=recipe.runtime,
-        precision=recipe.precision,
-        threads=arrangement.small.threads,
-        gain=round(arrangement.gain, 3),
-    )
+            return store.write_artifact(packed.files | files, packed.manifest)
 
 
 def _gate_failed(message: str) -> StepError:

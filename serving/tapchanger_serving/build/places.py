@@ -79,6 +79,10 @@ class Places:
         """The fetched texts for distillation, if the request names any."""
         return next(iter(sorted(self.work.glob("distill.*"))), None)
 
+    def drift_data(self) -> Path | None:
+        """The fetched texts that traffic is compared with, if the request names any."""
+        return next(iter(sorted(self.work.glob("drift.*"))), None)
+
     def report(self, name: str) -> Path:
         """The stored report of the build `name`: what makes the build finished."""
         return self.store / report_path(name)

@@ -83,6 +83,7 @@ class BuildRequest(Message):
     """What the steps of a build are asked to do.
 
     `calibration_data` are the texts on which int8 and fp8 engines find their ranges; without it, the comparison texts are.
+    `drift_data` are the texts that traffic is compared with; without it, the evaluation data are.
     `temperature_scaling` fits a temperature on one half of the evaluation data, and the engine's scores follow it.
     """
 
@@ -95,6 +96,7 @@ class BuildRequest(Message):
     shapes: Shapes = Shapes()
     gates: Gates = Gates()
     calibration_data: TextSource | None = None
+    drift_data: TextSource | None = None
     temperature_scaling: bool | None = None
     tensorrt: TensorRtOptions | None = None
     distill: Distill | None = None

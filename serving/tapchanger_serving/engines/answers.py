@@ -45,6 +45,11 @@ class TextModel:
         tokenizer = Tokenizer(folder / TOKENIZER_FILE, artifact.inputs, artifact.max_tokens)
         return cls(artifact, tokenizer, open_engine(EngineSpec.of(artifact, folder)), chunk)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the artifact."""
+        return self._tokenizer
+
     def tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
         """One encoding per text, cut to the artifact's `max_tokens`; errors are the tokenizer's."""
         self.watch.enter(PRE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openvino as ov
 
+from tapchanger_serving.engines.altstack import same_signal_stack
 from tapchanger_serving.engines.base import EngineSpec
 from tapchanger_serving.engines.cpus import allowed_cpus
 
@@ -26,8 +27,9 @@ class OpenVinoEngine:
             # Without this a CPU with bf16 instructions would silently compute in bf16.
             "INFERENCE_PRECISION_HINT": "f32",
         } | dict(spec.options)
-        self._model = ov.Core().compile_model(str(spec.file), "CPU", properties)
-        self._request = self._model.create_infer_request()
+        with same_signal_stack():
+            self._model = ov.Core().compile_model(str(spec.file), "CPU", properties)
+            self._request = self._model.create_infer_request()
         self._inputs = spec.inputs
 
     def run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:

@@ -20,6 +20,8 @@ TOKENIZER_FILE = "tokenizer.json"
 Tensors = dict[str, npt.NDArray[np.int64]]
 
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>")
+_WORD_BEGINS = ("Ġ", "▁")
+_UNKNOWN_TOKENS = ("[UNK]", "<unk>", "<|unk|>")
 
 
 class Tokenizer:
@@ -47,6 +49,27 @@ class Tokenizer:
     def largest_id(self) -> int:
         """The largest id that the tokenizer can give; -1 if it has no vocabulary."""
         return max(self._rust.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    def word_starts(self) -> npt.NDArray[np.bool_]:
+        """By id, whether a token begins a word; of a vocabulary that doesn't mark words every token does.
+
+        WordPiece marks what goes on (`##`), byte-level BPE and SentencePiece what begins (`Ġ`, `▁`).
+        """
+        vocabulary = self._rust.get_vocab(with_added_tokens=True)
+        starts = np.ones(self.largest_id() + 1, dtype=np.bool_)
+        going_on = [number for token, number in vocabulary.items() if token.startswith("##") and len(token) > 2]
+        begun = [number for token, number in vocabulary.items() if token[:1] in _WORD_BEGINS]
+        if going_on:
+            starts[going_on] = False
+        elif begun:
+            starts[:] = False
+            starts[begun] = True
+        return starts
+
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary does not have; None where everything can be spelled."""
+        found = (self._rust.token_to_id(token) for token in _UNKNOWN_TOKENS)
+        return next((token_id for token_id in found if token_id is not None), None)
 
     def tokenize(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = True

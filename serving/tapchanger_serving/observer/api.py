@@ -1,4 +1,4 @@
-"""The API for the operator and for people: /v1/windows, /v1/feedback, /metrics, /healthz, /readyz; and /v1/part for peers."""
+"""The API for the operator and for people: windows, drift, feedback, metrics and health; and /v1/part for peers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from tapchanger_serving.contract.windows import Windows
-from tapchanger_serving.observer import part, question, windows
+from tapchanger_serving.observer import drift, part, question, windows
 from tapchanger_serving.observer.asking import Asking
 from tapchanger_serving.observer.feedback import Desk, FeedbackError, ForbiddenError, UnknownRevisionError
 from tapchanger_serving.observer.gate import UnprovenError
@@ -112,6 +112,12 @@ class Api:
                 raise
         return _json(taken)
 
+    async def drift(self, request: web.Request) -> web.Response:
+        """GET /v1/drift: what the texts of a revision were like, as this observer was told."""
+        key, since = question.read_drift(request.query)
+        known = self._store.drift(key) if self._store.knows(key) else None
+        return _json(drift.answer(known, key, since, self._clock()).dumps())
+
     async def metrics(self, request: web.Request) -> web.Response:
         """GET /metrics, for Prometheus."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -138,6 +144,7 @@ def application(api: Api) -> web.Application:
     """The routes to an API."""
     app = web.Application(middlewares=[_troubles])
     app.router.add_get("/v1/windows", api.windows)
+    app.router.add_get("/v1/drift", api.drift)
     app.router.add_get(PART, api.part)
     app.router.add_get(f"{PART}/watch", api.part)
     app.router.add_post("/v1/feedback", api.feedback)

@@ -169,9 +169,19 @@ class Ingest:
         self._windows.add_stage(key, stage)
         if sure is not None:
             self._windows.add_confidence(key, stage.end, sure)
+        self._described(key, span, stage.end)
         if span.parent_id and TRITON_MODEL in span.attributes:
             self._meet(key, stage, ended, span.trace_id + span.parent_id)
         return None
+
+    def _described(self, key: Key, span: Span, end: float) -> None:
+        """Count what a server says of a text."""
+        if names.ATTR_DRIFT not in span.attributes:
+            return
+        try:
+            self._windows.drift(key).take(span.attributes, end)
+        except ValueError as error:
+            raise RefusedError("malformed", str(error)) from None
 
     def _meet(self, key: Key, stage: Stage, ended: float, request: bytes) -> None:
         """Join a server's span with its parent, the router's, or keep it until that comes.

@@ -8,8 +8,11 @@ from typing import Final
 
 from multidict import MultiMapping
 
+from tapchanger_serving.observer.windows import Key
+
 DEFAULT_SECONDS: Final = 3_600.0
 _KNOWN: Final = ("namespace", "deployment", "since", "until", "latency")
+_KNOWN_OF_DRIFT: Final = ("namespace", "deployment", "revision", "since")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ def read(query: MultiMapping[str], now: float, most_thresholds: int) -> Question
     namespace, deployment = _name(query, "namespace"), _name(query, "deployment")
     since, until = _span(query, now)
     return Question(namespace, deployment, since, until, _thresholds(query, most_thresholds))
+
+
+def read_drift(query: MultiMapping[str]) -> tuple[Key, float]:
+    """Whose texts are asked about, and since when (Unix seconds). Raises QueryError."""
+    unknown = sorted(set(query) - set(_KNOWN_OF_DRIFT))
+    if unknown:
+        raise QueryError(f"{unknown[0]}: no such parameter; there are {', '.join(_KNOWN_OF_DRIFT)}")
+    key = Key(_name(query, "namespace"), _name(query, "deployment"), _name(query, "revision"))
+    return key, _number(query, "since") or 0.0
 
 
 def _span(query: MultiMapping[str], now: float) -> tuple[float, float]:

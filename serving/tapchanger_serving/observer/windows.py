@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from tapchanger_serving.observer.breakdown import Stage
 from tapchanger_serving.observer.bucket import Bucket, Request
+from tapchanger_serving.observer.drift import Drift
 from tapchanger_serving.observer.mirror import Mirrors, Told
 from tapchanger_serving.observer.mirror import Tally as MirrorTally
 from tapchanger_serving.observer.scores import Scores, Tally
@@ -93,7 +94,7 @@ class Minute:
 @dataclass(slots=True)
 class Series:
     """One revision: its minutes by their start, its totals since the observer began, what users thought of it, how
-    sure it was, and what it answered to copies.
+    sure it was, what it answered to copies, and what its texts were like.
     """
 
     minutes: dict[int, Minute] = field(default_factory=dict)
@@ -101,6 +102,7 @@ class Series:
     scores: Scores = field(default_factory=Scores)
     confidences: Scores = field(default_factory=Scores)
     mirrors: Mirrors = field(default_factory=Mirrors)
+    drift: Drift = field(default_factory=Drift)
 
     def window(self, since: float, until: float) -> Bucket:
         """All that ended from `since` to `until`, both rounded outwards to whole steps."""
@@ -164,6 +166,10 @@ class Windows:
     def add_confidence(self, key: Key, at: float, sure: float) -> None:
         """Count how sure (0 to 1) the answer was to a request that ended at `at`."""
         self._series(self.entry(key.namespace, key.deployment), key.revision).confidences.add(at, sure)
+
+    def drift(self, key: Key) -> Drift:
+        """What the texts of a revision were like, to be counted into."""
+        return self._series(self.entry(key.namespace, key.deployment), key.revision).drift
 
     def confidences(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Tally]:
         """How sure each revision was that told anything from `since` to `until`."""
@@ -233,6 +239,7 @@ class Windows:
             series.scores.drop(keep_from)
             series.confidences.drop(keep_from)
             series.mirrors.drop(keep_from)
+            series.drift.drop(now)
             for start, minute in series.minutes.items():
                 if minute.step == FINE and start + MINUTE <= fine_from:
                     minute.coarsen()

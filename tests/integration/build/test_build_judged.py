@@ -20,6 +20,7 @@ from tapchanger_serving.contract.artifact import MANIFEST, Artifact
 from tapchanger_serving.contract.gates import PERTURBATIONS
 from tapchanger_serving.contract.names import LABEL, SCORES
 from tapchanger_serving.engines.answers import TextModel
+from tapchanger_serving.engines.features import Known
 from tapchanger_serving.engines.text import Tokenizer
 from tests.support.small_builds import TEXTS, Build, reference, small_bert, write_csv
 
@@ -47,6 +48,7 @@ def test_a_calibrated_classifier_of_pairs_serves_the_scores_that_were_judged(bui
     ]
     write_csv(models / "data.csv", ["text", "other", "label"], rows)
     write_csv(models / "more.csv", ["text", "other"], [list(pair) for pair in pairs])
+    write_csv(models / "traffic.csv", ["text"], [[left] for left, _ in pairs] * 40)
     gates = {
         "evaluation": {
             "dataset": {"uri": "pvc://models/data.csv", "textPair": "other"},
@@ -58,6 +60,7 @@ def test_a_calibrated_classifier_of_pairs_serves_the_scores_that_were_judged(bui
     request = build.request(
         "pvc://models/v1", "text-classification", gates=gates, shapes=SHAPES, temperatureScaling=True,
         calibrationData={"uri": "pvc://models/more.csv", "textPair": "other"}, runtime="openvino", precision="fp32",
+        driftData={"uri": "pvc://models/traffic.csv"},
     )  # fmt: skip
     build.run(request)
     report = Volume(build.places).finished(build.name)
@@ -73,6 +76,9 @@ def test_a_calibrated_classifier_of_pairs_serves_the_scores_that_were_judged(bui
     assert report.data.leakage.share == 1
     folder = Volume(build.places).artifact_folder(report.artifact)
     artifact = Artifact.model_validate_json((folder / MANIFEST).read_text())
+    known = Known.read(folder)
+    assert known
+    assert (known.reference.texts, known.reference.accuracy) == (40 * len(pairs), None)
     model = TextModel.open(artifact, folder)
     left, right = [left for left, _ in pairs], [right for _, right in pairs]
     answers = model.answer(left, model.tokenize(left, right))

@@ -18,6 +18,7 @@ from tapchanger_serving.contract.artifact import MANIFEST, Artifact
 from tapchanger_serving.contract.messages import Gpu, Shapes
 from tapchanger_serving.contract.names import EMBEDDING, ENTITIES, SCORES
 from tapchanger_serving.engines.answers import TextModel
+from tapchanger_serving.engines.features import Known
 from tests.support.small_builds import TEXTS, Build, reference, small_bert, write_csv
 
 SHAPES = {"maxBatchSize": 8, "maxTokens": 32}
@@ -71,6 +72,13 @@ def test_a_classifier_is_built_judged_and_answers_like_pytorch(build: Build) -> 
     assert (answers[SCORES].argmax(-1) == scores.argmax(-1)).all()
     chosen = next(c for c in report.candidates if (c.runtime, c.precision) == (report.runtime, report.precision))
     assert np.abs(answers[SCORES] - scores).max() <= 2 * (chosen.max_difference or 0) + 0.05
+    # Servers can tell what traffic is like, compared with the evaluation data.
+    known = Known.read(Volume(build.places).artifact_folder(report.artifact))
+    assert known
+    assert known.reference.texts == known.reference.labelled == 240
+    assert (known.reference.accuracy or 0) >= 0.95
+    assert sum(known.reference.labels.values()) == 240
+    assert set(known.reference.counts) >= {"tokens", "surprise", "rare", "confidence", "entropy", "e0"}
     # The same build again is answered from the store, by the same report.
     again = build.run(request)
     assert again == report

@@ -12,7 +12,6 @@ import pytest
 import torch
 import transformers
 
-from tapchanger_serving.build import store
 from tapchanger_serving.build.checkpoint import read_checkpoint
 from tapchanger_serving.build.choose import preferred
 from tapchanger_serving.build.distill.layers import layer_count, make_student, parameters
@@ -22,6 +21,7 @@ from tapchanger_serving.build.distill.teacher import Teacher
 from tapchanger_serving.build.distill.texts import select
 from tapchanger_serving.build.distill.training import Budget, Training
 from tapchanger_serving.build.exported import Exported
+from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.build.textset import Encoded
 from tapchanger_serving.build.torch_model import Headed, load_torch
 from tapchanger_serving.contract.distill import Distill, Distillation
@@ -126,10 +126,10 @@ def alike(record: Distillation, number: int) -> float:
 
 def finished(build: Build) -> tuple[BuildReport, Distillation, int]:
     """The report, the record of the student, and how many layers the engine's configuration has."""
-    report = store.finished(build.places, build.name)
+    report = Volume(build.places).finished(build.name)
     assert report is not None
     assert report.distillation is not None
-    config = store.artifact_folder(build.places, report.artifact) / "config.json"
+    config = Volume(build.places).artifact_folder(report.artifact) / "config.json"
     return report, report.distillation, json.loads(config.read_text())["num_hidden_layers"]
 
 

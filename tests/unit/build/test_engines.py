@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -95,3 +97,25 @@ def test_the_border_counts_padding() -> None:
         engine.run({"input_ids": np.ones(shape, dtype=np.int64)})
     engine.close()
     assert ran == ["small", "large", "small", "large", "closed small", "closed large"]
+
+
+_HANDLED = """
+import gc, signal, sys
+from pathlib import Path
+import numpy as np
+from tapchanger_serving.engines import EngineSpec, open_engine
+spec = EngineSpec("openvino", Path(sys.argv[1]), ("input_ids", "attention_mask"), "hidden")
+engines = [open_engine(spec), open_engine(spec)]
+for engine in engines:
+    engine.run({name: np.ones((2, 4), dtype=np.int64) for name in spec.inputs})
+    engine.close()
+del engine, engines
+gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_after_engines_have_come_and_gone(graph: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _HANDLED, str(graph)], check=False)
+    assert done.returncode == 7

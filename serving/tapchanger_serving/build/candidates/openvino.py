@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ _FILE = "model.xml"
 _CALIBRATION_TEXTS = 128
 _SAMPLES = 32
 """Of the calibration texts, those that outliers are looked for in."""
+_SEARCH_SECONDS = 120.0
+"""After so long no further try begins: quantizing a large model takes minutes."""
 _LEFT_OUT = (1 / 8, 3 / 16, 1 / 4, 3 / 8)
 """Shares of the matrix products that are left out of int8, one after the other until the answers are close enough."""
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -54,8 +57,11 @@ def int8(bench: Bench) -> Made:
     made = Made(_quantized(bench, samples, (), rest))
     if bench.faithful(made.spec):
         return made
+    began = time.monotonic()
     worst = by_outliers(_read(bench), samples[:_SAMPLES])
     for share in _LEFT_OUT:
+        if time.monotonic() - began > _SEARCH_SECONDS:
+            break
         kept = worst[: math.ceil(share * len(worst))]
         spec = _quantized(bench, samples, kept, rest)
         made = Made(spec, f"{len(kept)} of {len(worst)} matrix products stay in {rest}")

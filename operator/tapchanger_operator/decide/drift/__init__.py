@@ -1,0 +1,1 @@
+"""Whether the texts still look like the reference: pure functions of counts."""
