@@ -1,8 +1,8 @@
 """Builds engines and holds them against what one gets without a builder, all in one run on this machine.
 
-For MiniLM, a bert-tiny classifier and a classifier of DistilBERT's size (random weights but for its head) the builder's own steps run first. Then
-the engine that it chose, PyTorch eager, `torch.compile` where it works, ONNX Runtime and OpenVINO at their defaults take turns,
-round by round, at each batch and length. The last line is JSON, for each model:
+For MiniLM, a bert-tiny classifier and a classifier of DistilBERT's size (random weights below its head) the builder's own steps
+run first. Then the engine that it chose, PyTorch eager, `torch.compile` where it works, ONNX Runtime and OpenVINO at their
+defaults take turns, round by round, at each batch and length. The last line is JSON, for each model:
 
 - `engine`, `build_seconds`, `builder_peak_mib`;
 - `fidelity`: label agreement or mean cosine of the chosen engine against PyTorch in fp32, from the build's report;
