@@ -73,7 +73,7 @@ def described(served: TextModel, folder: Path, texts: list[str]) -> None:
 def observer(tmp_path: Path) -> Iterator[tuple[int, int]]:
     """A process of its own; its ports for OTLP over HTTP and for questions."""
     grpc, otlp, api = free_ports(3)
-    names = {"GRPC_PORT": grpc, "HTTP_PORT": otlp, "API_PORT": api, "HOST": "127.0.0.1"}
+    names = {"GRPC_PORT": grpc, "HTTP_PORT": otlp, "API_PORT": api, "HOST": "127.0.0.1", "AUTH": "open"}
     env = os.environ | {"PYTHONPATH": "serving"} | {f"TAPCHANGER_OBSERVER_{name}": str(v) for name, v in names.items()}
     process = subprocess.Popen([sys.executable, "-m", "tapchanger_serving.observer"], env=env)
     try:

@@ -108,7 +108,7 @@ async def test_a_killed_observer_loses_nothing_that_was_saved_and_no_verdict(tmp
     since = time.time() - 30
     with httpx.Client(timeout=2) as http:
         client = windows.Observer("127.0.0.1", None, http)
-        client._url = f"http://127.0.0.1:{program.ports[2]}/v1/windows"
+        client._base = f"http://127.0.0.1:{program.ports[2]}/v1"
 
         async def look(record: object) -> tuple[Windows | Silence, judge.Judged]:
             seen = await asyncio.to_thread(client.windows, "default", "moderation", since, (0.05,))

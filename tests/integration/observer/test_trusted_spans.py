@@ -136,7 +136,7 @@ async def test_only_credentials_make_the_observer_remember_what_was_asked(observ
 
         async def ask(file: Path | None) -> Windows | Silence:
             client = windows.Observer(host, file, http)
-            client._url = f"http://{host}:{observer.ports['api']}/v1/windows"
+            client._base = f"http://{host}:{observer.ports['api']}/v1"
             return await asyncio.to_thread(client.windows, *asked)
 
         assert isinstance(await ask(None), Windows)
