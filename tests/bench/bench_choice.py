@@ -13,6 +13,7 @@ JSON, for each model:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -85,15 +86,14 @@ def _key(spec: EngineSpec) -> str:
 
 
 def _parts(spec: EngineSpec) -> list[EngineSpec]:
-    alone = EngineSpec(spec.runtime, spec.file, spec.inputs, spec.output, spec.threads, spec.options)
-    return [alone, *([spec.small.spec] if spec.small else [])]
+    return [dataclasses.replace(spec, small=None), *([spec.small.spec] if spec.small else [])]
 
 
 def _measured(build: Build, specs: list[EngineSpec], seconds: float) -> dict[str, Way]:
     runners: dict[str, timing.Runner] = {}
     for spec in specs:
         for threads in (0, 1):
-            opened = EngineSpec(spec.runtime, spec.file, spec.inputs, spec.output, threads, spec.options)
+            opened = dataclasses.replace(spec, threads=threads)
             if _key(opened) not in runners:
                 runners[_key(opened)] = open_engine(opened).run
     texts = probe_texts(build)

@@ -16,10 +16,8 @@ from tapchanger_cli.views import drift, evidence
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, heading, table, truth
 from tapchanger_cli.words import clock, number
 from tapchanger_operator.api import reference
-from tapchanger_serving.contract.messages import BuildReport, Candidate, GateResult, engine_title
+from tapchanger_serving.contract.messages import BUSY, BuildReport, Candidate, GateResult, engine_title
 
-_BUSY = 0.05
-"""From this share of waiting on a measurement is said to be disturbed."""
 _REGISTRY = "oci://"
 
 
@@ -96,7 +94,7 @@ def report(found: BuildReport) -> Iterator[RenderableType]:
             f"batches of up to {found.small.tokens} tokens: {found.small.runtime} {found.small.precision}, "
             f"{found.small.gain:.0%} faster over the surface"
         )
-    if found.waited is not None and found.waited >= _BUSY:
+    if found.waited is not None and found.waited >= BUSY:
         yield Text(f"measured on a busy node: engines waited for a CPU {found.waited:.0%} of the time", style=BAD)
     yield Text("")
     yield table(

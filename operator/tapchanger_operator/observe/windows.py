@@ -9,6 +9,7 @@ import httpx
 from pydantic import ValidationError
 
 from tapchanger_operator.snapshot import Silence
+from tapchanger_serving.contract.credential import bearer
 from tapchanger_serving.contract.drift import DriftWindow
 from tapchanger_serving.contract.names import OBSERVER_API_PORT
 from tapchanger_serving.contract.windows import Windows
@@ -53,10 +54,8 @@ class Observer:
             return _silence(problem)
 
     def _credential(self) -> dict[str, str]:
-        """The token, read each time because the kubelet renews it. Raises OSError."""
-        if self._token is None:
-            return {}
-        return {"Authorization": f"Bearer {self._token.read_text(encoding='ascii').strip()}"}
+        """Raises OSError."""
+        return {} if self._token is None else {"Authorization": bearer(self._token)}
 
 
 def _silence(problem: Exception) -> Silence:

@@ -10,6 +10,7 @@ from requests.auth import AuthBase
 
 from tapchanger_serving.backends import log
 from tapchanger_serving.contract import names
+from tapchanger_serving.contract.credential import bearer
 
 
 class Bearer(AuthBase):
@@ -25,7 +26,7 @@ class Bearer(AuthBase):
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Changes and returns the request."""
         try:
-            request.headers["Authorization"] = f"Bearer {self._file.read_text(encoding='ascii').strip()}"
+            request.headers["Authorization"] = bearer(self._file)
         except OSError as error:
             if not self._told:
                 log.write("warning", "the token for the observer can't be read; not logged again", error=str(error))

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tapchanger_serving.build.timing import Point, work
-from tapchanger_serving.build.waited import NOTABLE
-from tapchanger_serving.contract.messages import Candidate, SmallChoice, engine_title
+from tapchanger_serving.contract.messages import BUSY, Candidate, SmallChoice, engine_title
 
 NOISE = 0.03
 """Differences in speed below this share decide nothing: the more precise engine is taken."""
@@ -143,7 +142,7 @@ def explain(
     for words, others in (("less precise", coarse), ("a student's", students)):
         if others:
             text += f"; within {NOISE:.0%} but {words}: {', '.join(map(title, others))}"
-    if waited is not None and waited >= NOTABLE:
+    if waited is not None and waited >= BUSY:
         text += f"; the node was busy: engines waited for a CPU {waited:.0%} of the time"
     return text
 

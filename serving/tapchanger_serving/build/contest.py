@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import field as made
 
 from tapchanger_serving.build import choose, log, timing
 from tapchanger_serving.build.choose import Arrangement, Way
@@ -68,8 +67,8 @@ class Contest:
     candidates: list[Candidate]
     torch_texts_per_second: float
     waited: float | None
-    ways: tuple[Way, ...] = ()
-    times: Times = made(default_factory=dict)
+    ways: tuple[Way, ...]
+    times: Times
 
     def surface(self, arrangement: Arrangement) -> tuple[Timing, ...]:
         """The latency of an arrangement at every point."""

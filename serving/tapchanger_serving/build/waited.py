@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TASKS = Path("/proc/self/task")
-NOTABLE = 0.05
-"""From this share on people are told."""
 
 
 @dataclass(frozen=True, slots=True)

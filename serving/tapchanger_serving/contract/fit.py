@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tapchanger_serving.contract.messages import Gpu, Hardware
-from tapchanger_serving.contract.plans import HardwareCompatibility
+from tapchanger_serving.contract.plans import HardwareCompatibility, capability
 
 AND_LATER = "+"
 
@@ -36,12 +36,8 @@ def _fits(needed: Gpu, found: Gpu) -> bool:
     if least == needed.compute_capability:
         capable = found.compute_capability == least
     else:
-        capable = _numbers(found.compute_capability) >= _numbers(least)
+        capable = capability(found.compute_capability.removesuffix(AND_LATER)) >= capability(least)
     return product and capable and driver_major(needed.driver) == driver_major(found.driver)
-
-
-def _numbers(capability: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in capability.removesuffix(AND_LATER).split(".") if part.isdigit())
 
 
 def widened(hardware: Hardware, compatibility: HardwareCompatibility) -> Hardware:
@@ -51,8 +47,8 @@ def widened(hardware: Hardware, compatibility: HardwareCompatibility) -> Hardwar
     """
     if hardware.gpu is None or compatibility == "None":
         return hardware
-    capability = hardware.gpu.compute_capability if compatibility == "SameComputeCapability" else f"8.0{AND_LATER}"
-    gpu = hardware.gpu.model_copy(update={"product": "", "compute_capability": capability})
+    least = hardware.gpu.compute_capability if compatibility == "SameComputeCapability" else f"8.0{AND_LATER}"
+    gpu = hardware.gpu.model_copy(update={"product": "", "compute_capability": least})
     return hardware.model_copy(update={"gpu": gpu})
 
 

@@ -19,6 +19,8 @@ Runtime = Literal["auto", "tensorrt", "onnxruntime", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8", "fp8"]
 
 TERMINATION_MESSAGE_LIMIT = 4096
+BUSY = 0.05
+"""From this share of :attr:`BuildReport.waited` on, a measurement counts as disturbed, and people are told."""
 
 
 class Gpu(Message):

@@ -74,7 +74,8 @@ class PlanNeeds(Message):
         )
 
 
-def capability(text: str) -> tuple[int, int]:
-    """A compute capability such as `8.9` as numbers that can be compared."""
-    major, minor = text.split(".")
-    return int(major), int(minor)
+def capability(text: str) -> tuple[int, ...]:
+    """A compute capability such as `8.9` as numbers that can be compared; what is no number, as of a missing label, is left
+    out.
+    """
+    return tuple(int(part) for part in text.split(".") if part.isdigit())

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from tapchanger_serving.contract import names
+from tapchanger_serving.contract.credential import bearer
 from tapchanger_serving.observer import part
 from tapchanger_serving.observer.part import Part, PartError
 from tapchanger_serving.observer.question import Question
@@ -74,9 +75,7 @@ class Peers:
         return None
 
     def _credential(self) -> dict[str, str]:
-        if self.token is None:
-            return {}
-        return {"Authorization": f"Bearer {self.token.read_text(encoding='ascii').strip()}"}
+        return {} if self.token is None else {"Authorization": bearer(self.token)}
 
     async def _addresses(self) -> list[str]:
         """Where the observers are. Raises PeersError where a name leads nowhere."""
