@@ -1,4 +1,4 @@
-# All images of tapchanger: operator, observer, builder, server, router. `python3 -m dev.images build` builds and pushes
+# All images of tapchanger: operator, observer, builder, server, capture, router. `python3 -m dev.images build` builds and pushes
 # them with buildah and records the digest of the base image that it used; `docker build --target NAME .` works too.
 #
 # Arguments for GPU nodes (the defaults are for CPUs):
@@ -151,12 +151,30 @@ COPY serving/tapchanger_serving/engines /opt/tapchanger/tapchanger_serving/engin
 COPY serving/tapchanger_serving/repository /opt/tapchanger/tapchanger_serving/repository
 COPY serving/tapchanger_serving/backends /opt/tapchanger/tapchanger_serving/backends
 COPY serving/tapchanger_serving/launcher /opt/tapchanger/tapchanger_serving/launcher
+COPY serving/tapchanger_serving/webhook /opt/tapchanger/tapchanger_serving/webhook
 # Triton's stub ignores PYTHONPATH. Backends that the image already has (NVIDIA's native ones) are kept.
 RUN echo /opt/tapchanger > "$(python3 -c 'import site; print(site.getsitepackages()[0])')/tapchanger.pth" \
     && python3 -m compileall -q /opt/tapchanger \
     && cp --recursive --no-clobber /opt/tapchanger/tapchanger_serving/backends/triton/. /opt/tritonserver/backends/
 USER 65532:65532
 ENTRYPOINT ["tritonserver"]
+
+# ---- Capture: the sidecar that redacts and stores texts. No language model is in it.
+FROM python AS capture
+ENV REGEX_TIMEOUT_SECONDS=2
+COPY requirements/capture.txt /requirements/
+RUN --mount=type=bind,from=tools,source=/usr/local/bin,target=/tools \
+    --mount=type=cache,target=/root/.cache \
+    /tools/installing uv pip install --quiet --no-deps --require-hashes --compile-bytecode -r /requirements/capture.txt
+COPY serving/tapchanger_serving/__init__.py /opt/tapchanger/tapchanger_serving/
+# It writes to stores by these parts of the builder.
+COPY serving/tapchanger_serving/build/__init__.py serving/tapchanger_serving/build/credentials.py serving/tapchanger_serving/build/digest.py serving/tapchanger_serving/build/failures.py serving/tapchanger_serving/build/limits.py serving/tapchanger_serving/build/log.py serving/tapchanger_serving/build/places.py serving/tapchanger_serving/build/redaction.py serving/tapchanger_serving/build/scratch.py /opt/tapchanger/tapchanger_serving/build/
+COPY serving/tapchanger_serving/build/transport /opt/tapchanger/tapchanger_serving/build/transport
+COPY serving/tapchanger_serving/contract /opt/tapchanger/tapchanger_serving/contract
+COPY serving/tapchanger_serving/capture /opt/tapchanger/tapchanger_serving/capture
+RUN python3 -m compileall -q /opt/tapchanger
+USER 65532:65532
+ENTRYPOINT ["python3", "-m", "tapchanger_serving.capture"]
 
 # ---- Router: Envoy alone.
 FROM python AS envoy

@@ -13,7 +13,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 SOURCES := operator serving dev examples tests
 
-.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-build bench-choice bench-drift bench-observer fuzz generate golden cluster-up cluster-down cluster-status images models venv lock clean
+.PHONY: help demo test check unit integration e2e bench-decisions bench-rollbacks bench-promotions bench-build bench-choice bench-drift bench-decay bench-observer bench-capture fuzz generate golden cluster-up cluster-down cluster-status images models venv lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -21,7 +21,18 @@ help: ## What can be made
 demo: venv ## The main job, from nothing to a canary that is rolled back
 	@$(PY) -m dev.demo
 
-test: check unit integration e2e ## Every test, the end-to-end ones on a real cluster included
+# End-to-end tests often wait for the cluster: the integration tests run meanwhile, with what they leave of the processors.
+test: check ## Every test, the end-to-end ones on a real cluster included
+	@status=0
+	$(MAKE) --no-print-directory unit || status=$$?
+	beside=$$(mktemp)
+	chrt --idle 0 $(MAKE) --no-print-directory integration >$$beside 2>&1 & others=$$!
+	$(MAKE) --no-print-directory e2e || status=$$?
+	echo "== integration tests, which ran beside"
+	wait $$others || status=$$?
+	cat $$beside
+	rm $$beside
+	exit $$status
 
 venv: $(VENV)/.done ## The development environment, from locked requirements
 $(VENV)/.done: requirements/dev.txt pyproject.toml
@@ -39,6 +50,7 @@ check: venv ## Format, lint, types, import layers, generated files
 	$(VENV)/bin/lint-imports --no-logo 2>&1 | tail -n 4
 	$(PY) -m tapchanger_operator.api.crd --check
 	$(PY) -m tapchanger_operator.api.reference --check
+	$(PY) -m dev.telemetry --check
 	echo "check: ok"
 
 unit: venv $(TAPCHANGER_HOME)/bin/helm ## Unit and golden tests
@@ -48,11 +60,13 @@ $(TAPCHANGER_HOME)/bin/helm:
 	@python3 -m dev.cluster tools
 
 integration: venv ## Real Envoy, real builds, real stores, without a cluster
-	@$(PY) -m pytest tests/integration --ignore tests/integration/build
-	$(PY) -m pytest tests/integration/build -n auto --dist worksteal
+	@status=0
+	$(PY) -m pytest tests/integration --ignore tests/integration/build -n auto --dist loadfile || status=$$?
+	$(PY) -m pytest tests/integration/build -n auto --dist worksteal || status=$$?
+	exit $$status
 
 e2e: venv ## The whole thing on a real cluster
-	@$(PY) -m pytest tests/e2e
+	@$(PY) -m pytest tests/e2e --durations=40 --durations-min=5
 
 bench-decisions: venv ## Decisions on simulated canaries, beside Flagger's and Argo Rollouts'; SEED= and ROLLOUTS= set it
 	@$(PY) -m tests.bench.decisions
@@ -72,15 +86,22 @@ bench-choice: venv ## Ten builds of a model, and their choices beside a long mea
 bench-drift: venv ## How soon drift is noticed in real texts, beside evidently, frouros and river; REPEATS= sets how often
 	@$(PY) -m tests.bench.drift
 
+bench-decay: venv ## Accuracy estimated without labels beside the true one, on real texts; REPEATS= sets how often
+	@$(PY) -m tests.bench.drift.decay
+
 bench-observer: venv ## Spans per second of the observer beside the OpenTelemetry Collector, and the error of its percentiles
 	@$(PY) -m tests.bench.bench_observer
+
+bench-capture: venv ## Personal data that capture takes out of made-up sentences, by kind; SIZE= sets how many
+	@$(PY) -m tests.bench.bench_capture
 
 fuzz: venv ## A million broken payloads for the observer, or 20 minutes of them
 	@$(PY) -m tests.fuzz.fuzz_observer
 
-generate: venv ## Writes the CRDs and the reference of reasons from the API types
+generate: venv ## Writes the CRDs and the reference of reasons from the API types, the dashboards and the alerts
 	@$(PY) -m tapchanger_operator.api.crd
 	$(PY) -m tapchanger_operator.api.reference
+	$(PY) -m dev.telemetry
 
 golden: venv ## Rewrites the golden files; read the diff before you commit it
 	@UPDATE_GOLDEN=1 $(PY) -m pytest tests/unit

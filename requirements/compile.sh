@@ -22,6 +22,7 @@ lock tools requirements/tools.in
 lock operator pyproject.toml --extra operator
 lock observer pyproject.toml --extra observer
 lock cli pyproject.toml --extra cli
+lock capture pyproject.toml --extra capture
 lock router requirements/router.in
 lock server requirements/server.in --override requirements/server.overrides.in
 # The wheel carries a server, of which its Python packages are no part.
@@ -30,5 +31,7 @@ lock torch-cuda requirements/torch.in
 lock torch-cpu requirements/torch.in --override requirements/torch-cpu.overrides.in -c requirements/torch-cuda.txt
 lock builder pyproject.toml --extra builder --override requirements/torch-cpu.overrides.in \
   --override requirements/builder.overrides.in -c requirements/torch-cuda.txt
-lock dev pyproject.toml --extra operator --extra cli --extra builder --extra observer --extra router --extra client --group dev
+lock dev pyproject.toml --extra operator --extra cli --extra builder --extra observer --extra capture --extra router --extra client --group dev
 lock bench-drift requirements/bench-drift.in
+# Only files of theirs are read.
+lock bench-capture requirements/bench-capture.in --no-deps

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Build:
     package: str
     module: str | None
     ldflags: str
+    tags: str = field(default="", repr=False)
+    """Build tags. Not in `repr`, so that tools without them keep their recipe."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def is_digest(text: str) -> bool:
 
 def recipe(tool: Tool, folder: Path = LOCK.parent) -> str:
     """A digest over everything that decides what `tool` is: its entry and the sources of its module."""
-    hasher = hashlib.sha256(repr(tool).encode())
+    hasher = hashlib.sha256(repr(tool).encode() + tool.build.tags.encode())
     if tool.build.module is not None:
         for source in sorted((folder / tool.build.module).iterdir()):
             hasher.update(source.name.encode() + b"\0" + source.read_bytes())
@@ -107,6 +109,7 @@ def _tool(name: str, entry: Mapping[str, Any], platform: str) -> Tool:
             package=_text(f"{name}.build", build, "package"),
             module=build.get("module"),
             ldflags=" ".join(build.get("ldflags", [])).format(**_version_parts(version)),
+            tags=",".join(build.get("tags", [])),
         ),
     )
 

@@ -1,5 +1,6 @@
 """Puts every program of the lock file into `$TAPCHANGER_HOME/bin`, downloaded or built, and proves it before use."""
 
+import fcntl
 import io
 import json
 import os
@@ -43,6 +44,13 @@ def ensure(home: Path, report: Report, lock: Path = lockfile.LOCK, only: str | N
     """
     folder = home / "bin"
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as turn:
+        # Of two commands that need tools at once the second one finds what the first one made.
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _ensure(folder, home, report, lock, only)
+
+
+def _ensure(folder: Path, home: Path, report: Report, lock: Path, only: str | None) -> None:
     for partial in folder.glob(".partial-*"):
         shutil.rmtree(partial, ignore_errors=True)
     tools = tuple(tool for tool in lockfile.load(lock, platform=this_platform()) if only in (None, tool.name))
@@ -87,9 +95,9 @@ def is_proven(tool: Tool, folder: Path, made: Mapping[str, Made]) -> bool:
 
 def groups(tools: Sequence[Tool]) -> tuple[tuple[Tool, ...], ...]:
     """Tools that one `go build` makes together: same module, same flags."""
-    together: dict[tuple[str, str], list[Tool]] = {}
+    together: dict[tuple[str, str, str], list[Tool]] = {}
     for tool in tools:
-        together.setdefault((tool.build.module or tool.name, tool.build.ldflags), []).append(tool)
+        together.setdefault((tool.build.module or tool.name, tool.build.ldflags, tool.build.tags), []).append(tool)
     return tuple(tuple(group) for group in together.values())
 
 
@@ -166,7 +174,7 @@ def _build_all(tools: Sequence[Tool], folder: Path, go: golang.Go, report: Repor
 
 
 def _go_build(builds: Sequence[Build], version: str, target: Path, go: golang.Go) -> None:
-    flags = ["-trimpath", "-ldflags", builds[0].ldflags]
+    flags = ["-trimpath", "-ldflags", builds[0].ldflags, *(["-tags", builds[0].tags] if builds[0].tags else [])]
     packages = [build.package for build in builds]
     module = builds[0].module
     if module is None:

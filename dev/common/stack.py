@@ -18,7 +18,7 @@ RELEASE: Final = "tapchanger"
 CHART: Final = ROOT / "charts" / "tapchanger"
 CRDS: Final = ("transformerdeployments.tapchanger.dev", "enginebuilds.tapchanger.dev")
 CLAIM: Final = "models"
-IMAGES: Final = ("operator", "builder", "server", "router", "observer")
+IMAGES: Final = ("operator", "builder", "server", "router", "observer", "capture")
 
 
 @dataclass(frozen=True)

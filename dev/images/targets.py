@@ -46,6 +46,7 @@ TARGETS = {
                 f"{SERVING}/launcher",
             ),
         ),
+        Target("capture", (*COMMON, *CONTRACT, "requirements/capture.txt", *FETCHING, f"{SERVING}/capture")),
         Target("router", (*COMMON, "requirements/router.txt")),
         Target(
             "builder",

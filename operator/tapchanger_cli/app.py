@@ -54,7 +54,7 @@ def version(session: Session) -> None:
 
 for _command in (
     show.status, show.explain, show.history,
-    steer.promote, steer.abort, steer.pause, steer.resume, steer.retry, steer.skip,
+    steer.promote, steer.abort, steer.pause, steer.resume, steer.retry, steer.skip, steer.retrain,
     build.build, completion, version,
 ):  # fmt: skip
     cli.add_command(_command)

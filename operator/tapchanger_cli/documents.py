@@ -32,9 +32,12 @@ def status(subject: Subject) -> Document:
         "analysis": analysis(subject),
         "slo": _wire(state.slo),
         "drift": _wire(state.drift and state.drift.model_copy(update={"state": {}})),
+        **({"quality": _wire(state.quality)} if state.quality else {}),
+        **({"capture": _wire(state.capture)} if state.capture else {}),
         "endpoints": _wire(state.endpoints),
         "arms": [arm(entry) for entry in state.arms],
         "experiment": _wire(state.experiment),
+        "retraining": _wire(state.retraining),
         "orders": [_wire(answer) for answer in state.controls],
     }
 

@@ -11,6 +11,7 @@ from tapchanger_cli.words import printable
 from tapchanger_operator.api import controls
 from tapchanger_operator.api.base import timestamp
 from tapchanger_operator.api.controls import Command, Order
+from tapchanger_operator.api.retraining import RetrainingAnswer
 from tapchanger_operator.api.status import CanaryStatus, ControlStatus
 
 Patch = dict[str, str | None]
@@ -54,6 +55,17 @@ def value(command: Command, subject: Subject, now: float) -> str:
     given = {answer.value for answer in subject.status.controls if answer.order == command.order}
     given.add(subject.annotations.get(controls.annotation(command.order), ""))
     return f"{text} (again, {timestamp(now)})" if text in given else text
+
+
+def unlike(text: str, subject: Subject, annotation: str, now: float) -> str:
+    """An order about no revision, other than the one that stands, so that it is carried out."""
+    return f"{text} (again, {timestamp(now)})" if subject.annotations.get(annotation) == text else text
+
+
+def retrained(subject: Subject, text: str) -> RetrainingAnswer | None:
+    """What the operator says to this very order to retrain; None while it has not."""
+    answers = subject.status.retraining.answers if subject.status.retraining else []
+    return next((found for found in answers if found.order == "retrain" and found.value == text), None)
 
 
 def patch(annotation: str, text: str | None, by: str | None) -> Patch:

@@ -1,4 +1,4 @@
-"""Commands that give orders: promote, skip, resume, abort, retry, pause."""
+"""Commands that give orders: promote, skip, resume, abort, retry, pause, retrain."""
 
 from __future__ import annotations
 
@@ -118,6 +118,27 @@ def resume(session: Session, name: str, revision: str | None, reason: str, wait:
         subject = _seen(session, subject, timeout, lambda now: not now.hold_shown)
     message = f"goes on: {subject.sentence}" if wait else "the hold is taken away"
     _tell(session, subject, documents.order(subject, "resume", "", by, True if wait else None, message))
+
+
+@click.command(cls=Helped, examples=("{program} retrain moderation --reason 'a thousand new labels'",))
+@_ordering(revision=False)
+@command
+def retrain(session: Session, name: str, reason: str, wait: bool, timeout: float) -> None:
+    """Start a run that trains the model anew."""
+    subject = find(session.cluster, session.namespace, name)
+    annotation, by = controls.annotation("retrain"), session.cluster.user()
+    text = orders.unlike(orders.reason(reason, session.now()), subject, annotation, session.now())
+    subject = _annotated(session, subject, orders.patch(annotation, text, by))
+    if not wait:
+        message = f"ordered; the answer will be in `{session.program} status {name}`"
+        _tell(session, subject, documents.order(subject, "retrain", text, by, None, message))
+        return
+    answer = until(lambda: orders.retrained(_again(session, subject), text), timeout, time.monotonic, time.sleep)
+    if answer is None:
+        raise _unanswered(session, subject, timeout)
+    _tell(session, subject, documents.order(subject, "retrain", text, answer.by or by, answer.done, answer.message))
+    if not answer.done:
+        raise NotCarriedOutError(f"retrain was not carried out: {answer.message}")
 
 
 def _order(

@@ -37,6 +37,8 @@ _PLURALS: Final = {
     "GRPCRoute": ("gateway.networking.k8s.io/v1", "grpcroutes"),
     "Lease": ("coordination.k8s.io/v1", "leases"),
 }
+_UNTYPED: Final = "failed to create typed patch object"
+"""What server-side apply says, with status 500, of a manifest with unknown fields or two entries of one key."""
 _APPLY_PATCH: Final = "application/apply-patch+yaml"
 _MERGE_PATCH: Final = "application/merge-patch+json"
 _JSON_PATCH: Final = "application/json-patch+json"
@@ -191,6 +193,8 @@ def _translated(status: int, message: str, method: str, path: str) -> Transient 
     if status == 409:
         return _Conflict("Conflict", message)
     if status in (400, 403, 422) and method in ("PATCH", "POST"):
+        return UserError(reasons.REFUSED, message)
+    if status == 500 and message.startswith(_UNTYPED):
         return UserError(reasons.REFUSED, message)
     return Transient("ApiServerError", f"{method} {path}: {status} {message}")
 

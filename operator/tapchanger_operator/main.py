@@ -20,7 +20,8 @@ from tapchanger_operator.api.base import GROUP, VERSION
 from tapchanger_operator.apply.converge import Applied
 from tapchanger_operator.errors import OperatorError
 from tapchanger_operator.names import Ref
-from tapchanger_operator.observe.windows import Observer
+from tapchanger_operator.observe.prometheus import Prometheus
+from tapchanger_operator.observe.windows import Observer, Source
 from tapchanger_operator.reconcile import Tools, reconcile_build, reconcile_deployment
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.settings import load as load_settings
@@ -37,7 +38,7 @@ class Operator:
     def __init__(self, chosen: Settings) -> None:
         self.tools = Tools(
             kube=kube.connect(),
-            observer=Observer(chosen.observer_host, chosen.observer_token),
+            observer=_source(chosen),
             settings=chosen,
             applied=Applied(),
             clock=time.time,
@@ -90,6 +91,13 @@ class Operator:
                 raise
             telemetry.PASSES.labels(ref.kind, "done").inc()
             return after
+
+
+def _source(chosen: Settings) -> Source:
+    """What tells of users' requests. Raises OSError where Prometheus' authorities can't be read."""
+    observer = Observer(chosen.observer_host, chosen.observer_token)
+    prometheus = chosen.telemetry.prometheus
+    return observer if prometheus is None else Prometheus(prometheus, observer, time.time)
 
 
 @kopf.on.startup()

@@ -31,7 +31,12 @@ COMPONENT_INSPECT: Final = "inspect"
 COMPONENT_PROBE: Final = "probe"
 COMPONENT_BUILD: Final = "build"
 COMPONENT_COLLECT: Final = "collect"
+COMPONENT_DRIFT: Final = "drift"
+DRIFT_HOURS: Final = "hours.json"
+"""The key of the ConfigMap with what like hours looked like."""
+COMPONENT_RETAIN: Final = "retain"
 COMPONENT_REVISION: Final = "revision"
+COMPONENT_RETRAIN: Final = "retrain"
 
 STORE_CLAIM: Final = "tapchanger-artifacts"
 LEASE: Final = "tapchanger-operator"
@@ -41,6 +46,16 @@ def content_hash(value: Any, length: int) -> str:
     """First `length` hexadecimal digits of the SHA-256 of `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def content_digest(text: str) -> str:
+    """`sha256:<hex>` of a text."""
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def retraining(deployment: str, run: str) -> str:
+    """The Job and the ConfigMap of one run that trains a model anew."""
+    return f"{deployment}-retrain-{run}"
 
 
 def inspection(deployment: str, key: str) -> str:
@@ -63,6 +78,11 @@ def collection(number: int) -> str:
     return f"tapchanger-collect-{number}"
 
 
+def retention(deployment: str, prefix: str, number: int) -> str:
+    """The Job that deletes what is too old of the texts captured at one place, on one day."""
+    return f"{deployment}-retain-{content_hash(prefix, 6)}-{number}"
+
+
 def server(deployment: str, revision: str) -> str:
     """The Deployment, Service and ControllerRevision of one revision."""
     return f"{deployment}-{revision}"
@@ -71,6 +91,11 @@ def server(deployment: str, revision: str) -> str:
 def backend(deployment: str, revision: str) -> str:
     """The Service by which a gateway reaches one revision."""
     return f"{server(deployment, revision)}-gateway"
+
+
+def drift_hours(deployment: str) -> str:
+    """The ConfigMap with what like hours looked like."""
+    return f"{deployment}-drift-hours"
 
 
 def router(deployment: str) -> str:

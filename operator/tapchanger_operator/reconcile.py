@@ -14,21 +14,27 @@ from tapchanger_operator.api import reasons
 from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.status import TransformerDeploymentStatus
+from tapchanger_operator.apply.capture import retain
 from tapchanger_operator.apply.collect import Collections, collect_store
 from tapchanger_operator.apply.converge import Applied, converge, release_builds
 from tapchanger_operator.apply.mend import mend
+from tapchanger_operator.apply.records import Records
+from tapchanger_operator.apply.retraining import launch
 from tapchanger_operator.decide import compare, rollout
 from tapchanger_operator.decide.decision import decide
 from tapchanger_operator.decide.drift import respond
+from tapchanger_operator.decide.retraining import follow as retrain
+from tapchanger_operator.decide.retraining.moves import Scene
 from tapchanger_operator.decide.state import Change, State
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.events import event
+from tapchanger_operator.gauges import TOLD, facts
 from tapchanger_operator.kube import Kube, Object
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.observe import pods as pod_facts
 from tapchanger_operator.observe.gather import gather, owner_of, parse_status
 from tapchanger_operator.observe.nodes import Nodes
-from tapchanger_operator.observe.windows import Observer
+from tapchanger_operator.observe.windows import Source
 from tapchanger_operator.plan import jobs
 from tapchanger_operator.plan.objects import objects
 from tapchanger_operator.resolve.resolution import Resolution
@@ -36,10 +42,10 @@ from tapchanger_operator.resolve.variants import understand_all
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import JobState, Snapshot, Trouble
 from tapchanger_operator.status import builds as build_status
-from tapchanger_operator.status import hardware, polls
+from tapchanger_operator.status import capture, hardware, news, polls
 from tapchanger_operator.status.compose import compose, refused_spec
-from tapchanger_operator.status.situation import Situation
-from tapchanger_operator.telemetry import EVENTS, tell_drift
+from tapchanger_operator.status.situation import ROUTED_SECONDS, Situation
+from tapchanger_operator.telemetry import EVENTS, tell_drift, tell_retraining
 from tapchanger_serving.contract.messages import StepFailure
 
 log = logging.getLogger(__name__)
@@ -57,12 +63,14 @@ class Tools:
     """What a pass works with. `clock` gives Unix seconds."""
 
     kube: Kube
-    observer: Observer
+    observer: Source
     settings: Settings
     applied: Applied
     clock: Callable[[], float]
     collections: Collections = field(default_factory=Collections)
     nodes: Nodes = field(default_factory=Nodes)
+    records: Records = field(default_factory=Records)
+    retentions: Collections = field(default_factory=Collections)
 
 
 def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
@@ -73,36 +81,49 @@ def reconcile_deployment(tools: Tools, ref: Ref) -> float | None:
     body = tools.kube.get(ref)
     if body is None or "deletionTimestamp" in body["metadata"]:
         tell_drift(ref.namespace, ref.name, None)
+        tell_retraining(ref.namespace, ref.name, None, None)
+        TOLD.tell(ref.namespace, ref.name, None)
+        tools.records.forget(ref)
         return None
-    body = {**body, "kind": ref.kind}
+    now = tools.clock()
+    body = tools.records.recalled(ref, {**body, "kind": ref.kind}, now)
     try:
-        now = tools.clock()
         snapshot = gather(tools.kube, tools.observer, body, now, tools.nodes.current(tools.kube, now))
     except UserError as problem:
         _refuse(tools, ref, body, problem)
         return IDLE_SECONDS
     resolution = understand_all(snapshot, tools.settings.images)
     drift = respond.follow(snapshot)
-    snapshot = respond.hold(snapshot, drift)
+    snapshot = respond.remembered(respond.hold(snapshot, drift), drift)
     outcome, analysis = decide(snapshot, resolution)
     outcome = respond.take_back(snapshot, outcome, drift)
     refused = _apply(tools, snapshot, resolution, outcome.state)
     for mended in mend(tools.kube, snapshot):
         _tell(tools, mended.build, (Change("Warning", reasons.ARTIFACT_DAMAGED, mended.message),), snapshot.now)
-    status = compose(Situation(snapshot, resolution, outcome.state, analysis, refused, drift))
-    if _differs(status, snapshot.status):
+    scene = Scene(snapshot, resolution, outcome.state, drift, launch(tools.kube, snapshot, tools.settings.images))
+    retraining, told_of_runs = retrain.follow(scene)
+    status = compose(Situation(snapshot, resolution, outcome.state, analysis, refused, drift, retraining))
+    status = status.model_copy(update={"capture": capture.record(snapshot, tools.settings.images.capture)})
+    writes = _differs(status, snapshot.status) or tools.records.late(ref, status, snapshot.status, now)
+    if writes:
         tools.kube.apply_status(ref, status.wire())
+    tools.records.keep(ref, status.drift, now, written=writes)
     changes = (
         *outcome.changes,
         *_problem_changes(snapshot.status, status),
-        *polls.changes(snapshot.status.model, status.model),
+        *polls.changes(snapshot.status, status),
         *hardware.changes(snapshot.status.model, status.model),
         *respond.changes(snapshot.status.drift, status.drift),
+        *told_of_runs,
+        *capture.changes(snapshot.status.capture, status.capture),
     )
     _tell(tools, snapshot.owner, changes, snapshot.now)
     tell_drift(ref.namespace, ref.name, status.drift)
+    tell_retraining(ref.namespace, ref.name, snapshot.status.retraining, status.retraining)
+    TOLD.tell(ref.namespace, ref.name, facts(snapshot.spec, status))
     collect_store(tools.kube, tools.collections, snapshot.owner, tools.settings, snapshot.now)
-    return _next_pass(snapshot, outcome.state, resolution, refused, status)
+    retain(tools.kube, tools.retentions, snapshot.owner, status.capture, tools.settings, snapshot.now)
+    return _next_pass(snapshot, outcome.state, resolution, refused, status, tools.clock())
 
 
 def reconcile_build(tools: Tools, ref: Ref) -> float | None:
@@ -175,11 +196,13 @@ def _refuse(tools: Tools, ref: Ref, body: Object, problem: UserError) -> None:
 
 
 def _differs(status: TransformerDeploymentStatus, before: TransformerDeploymentStatus) -> bool:
-    """Whether the status says something new; the time of the last look alone is nothing new.
+    """Whether the status says something new; the time of the last look alone is nothing new, nor are figures that
+    hardly moved.
 
     While nothing but the figures of a watch change they are written every few seconds only: a look that was not written
     is made up for by the next.
     """
+    status = news.settled(status, before)
     fresh, old = status.analysis, before.analysis
     if fresh and old and fresh.watching and (fresh.revision, fresh.watching) == (old.revision, old.watching):
         late = unix(fresh.at) - unix(old.at) >= WATCH_WRITE_SECONDS
@@ -187,7 +210,8 @@ def _differs(status: TransformerDeploymentStatus, before: TransformerDeploymentS
 
     def essence(value: TransformerDeploymentStatus) -> TransformerDeploymentStatus:
         analysis = value.analysis and value.analysis.model_copy(update={"at": ""})
-        return value.model_copy(update={"analysis": analysis})
+        quality = value.quality and value.quality.model_copy(update={"at": ""})
+        return value.model_copy(update={"analysis": analysis, "quality": quality})
 
     return essence(status) != essence(before)
 
@@ -195,7 +219,7 @@ def _differs(status: TransformerDeploymentStatus, before: TransformerDeploymentS
 def _without_figures(status: TransformerDeploymentStatus) -> TransformerDeploymentStatus:
     figures = (reasons.ANALYSIS, reasons.SLO_MET)
     conditions = [c.model_copy(update={"message": ""}) if c.type in figures else c for c in status.conditions]
-    return status.model_copy(update={"analysis": None, "slo": None, "conditions": conditions})
+    return status.model_copy(update={"analysis": None, "slo": None, "quality": None, "conditions": conditions})
 
 
 def _problem_changes(before: TransformerDeploymentStatus, after: TransformerDeploymentStatus) -> tuple[Change, ...]:
@@ -232,14 +256,21 @@ def _next_pass(
     resolution: Resolution,
     refused: UserError | None,
     status: TransformerDeploymentStatus,
+    now: float,
 ) -> float:
     serving = any(c.type == reasons.SERVING and c.status == "True" for c in status.conditions)
+    since = state.stable.since if state.stable else None
+    if since is not None and not serving and snapshot.now - unix(since) < ROUTED_SECONDS:
+        return max(unix(since) + ROUTED_SECONDS - now, 0.05)
     if state.canary and state.canary.weight > 0:
         return JUDGING_SECONDS
     routeless = any(c.type == reasons.STALLED and c.reason in _ROUTELESS for c in status.conditions)
     if refused or isinstance(resolution.problem, UserError) or routeless:
         return IDLE_SECONDS / 3
     watched = rollout.watched(snapshot.spec.rollout, state)
+    run = status.retraining.run if status.retraining else None
+    if run and run.phase in ("Starting", "Polling", "RollingOut"):
+        return WORKING_SECONDS
     if resolution.problem or state.canary or state.retiring or watched or not serving:
         return WORKING_SECONDS
     if state.arms:

@@ -7,10 +7,11 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tapchanger_operator import sources
 from tapchanger_operator.api.base import seconds
 from tapchanger_serving.contract.names import ENV_OBSERVER_TOKEN
 
@@ -22,6 +23,8 @@ class Images:
     builder: str
     server: str
     router: str
+    capture: str = ""
+    """Empty: nothing can be captured."""
     pull_policy: str = "IfNotPresent"
 
 
@@ -58,10 +61,16 @@ class Settings:
     """Whether the observer asks for credentials: pods then get a token for it."""
     observer_token: Path | None = None
     """The operator's own token for the observer."""
+    telemetry: sources.Telemetry = field(default_factory=sources.Telemetry)
     cluster_domain: str = "cluster.local"
     workers: int = 8
     metrics_port: int = 9090
     health_port: int = 8080
+
+    @property
+    def spans_host(self) -> str:
+        """Where routers and servers send their spans: a Collector, or the observer."""
+        return self.telemetry.spans_host or self.observer_host
 
 
 _REQUIRED = (
@@ -86,6 +95,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
             builder=environment["TAPCHANGER_IMAGE_BUILDER"],
             server=environment["TAPCHANGER_IMAGE_SERVER"],
             router=environment["TAPCHANGER_IMAGE_ROUTER"],
+            capture=environment.get("TAPCHANGER_IMAGE_CAPTURE", ""),
             pull_policy=environment.get("TAPCHANGER_IMAGE_PULL_POLICY", "IfNotPresent"),
         ),
         store=Store(
@@ -103,6 +113,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         observer_host=environment["TAPCHANGER_OBSERVER_HOST"],
         observer_auth=environment.get("TAPCHANGER_OBSERVER_AUTH", "required") != "open",
         observer_token=Path(token) if (token := environment.get(ENV_OBSERVER_TOKEN)) else None,
+        telemetry=sources.load(environment),
         cluster_domain=environment.get("TAPCHANGER_CLUSTER_DOMAIN", "cluster.local"),
         workers=int(environment.get("TAPCHANGER_WORKERS", "8")),
         metrics_port=int(environment.get("TAPCHANGER_METRICS_PORT", "9090")),

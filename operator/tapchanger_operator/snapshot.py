@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tapchanger_operator.api.controls import Order
+from tapchanger_operator.api.controls import Order, RetrainingOrder
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.resolve.identity import RevisionContent
+from tapchanger_serving.contract.capture import Told
 from tapchanger_serving.contract.drift import DriftWindow
 from tapchanger_serving.contract.messages import StepFailure
 from tapchanger_serving.contract.windows import Windows
@@ -122,14 +123,16 @@ class Steering:
 
     pause: Given | None = None
     orders: Mapping[Order, Given] = field(default_factory=dict)
+    retraining: Mapping[RetrainingOrder, Given] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class VariantSeen:
-    """What was seen of a variant's model before it is known."""
+    """What was seen of a variant's model before it is known, and of the Job that asks for new content."""
 
     inspection: JobState | None = None
     missing_claims: Sequence[str] = ()
+    poll: JobState | None = None
 
 
 @dataclass(frozen=True)
@@ -162,3 +165,10 @@ class Snapshot:
     probe: JobState | None = None
     experiment_windows: Windows | Silence | None = None
     drift_window: DriftWindow | Silence | None = None
+    retraining: JobState | None = None
+    """The Job of the run that is under way."""
+    quality_windows: Windows | Silence | None = None
+    drift_hours: str | None = None
+    """What is to be kept of like hours, where drift compares them."""
+    captured: Sequence[Told] | None = None
+    """What the capturing sidecars said; None where they weren't asked."""

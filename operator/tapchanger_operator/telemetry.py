@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from pythonjsonlogger.json import JsonFormatter
 
 from tapchanger_operator.api.drift import DriftStatus
+from tapchanger_operator.api.retraining import RetrainingStatus
 from tapchanger_serving.contract.drift import FEATURES
 
 PASSES: Final = Counter("tapchanger_reconcile_total", "Passes over objects by outcome.", ["kind", "outcome"])
@@ -36,6 +37,15 @@ DRIFT_EVIDENCE: Final = Gauge(
     "tapchanger_drift_evidence",
     "Evidence of drift, 1 where it alarms, on a scale of logarithms.",
     ["namespace", "name"],
+)
+
+RETRAINING_RUNS: Final = Counter(
+    "tapchanger_retraining_runs_total",
+    "Retraining runs by how they ended.",
+    ["namespace", "name", "trigger", "outcome"],
+)
+RETRAINING: Final = Gauge(
+    "tapchanger_retraining", "1 while a retraining run or its content is under way.", ["namespace", "name"]
 )
 
 TRACER: Final = trace.get_tracer("tapchanger.operator")
@@ -82,3 +92,16 @@ def tell_drift(namespace: str, name: str, record: DriftStatus | None) -> None:
     DRIFT_EVIDENCE.labels(namespace, name).set(evidence)
     for feature in FEATURES:
         DRIFTED.labels(namespace, name, feature).set(float(record.verdict == feature))
+
+
+def tell_retraining(namespace: str, name: str, before: RetrainingStatus | None, after: RetrainingStatus | None) -> None:
+    """Counts the runs that ended in a pass, and sets whether one is under way; without a status the gauge goes."""
+    if after is None:
+        with suppress(KeyError):
+            RETRAINING.remove(namespace, name)
+        return
+    RETRAINING.labels(namespace, name).set(float(after.run is not None))
+    known = {run.name for run in before.runs} if before else set()
+    for run in after.runs:
+        if run.name not in known:
+            RETRAINING_RUNS.labels(namespace, name, run.trigger, run.outcome or "").inc()

@@ -1,8 +1,9 @@
 """Builds engines and holds them against what one gets without a builder, all in one run on this machine.
 
-For MiniLM, a bert-tiny classifier and a classifier of DistilBERT's size (random weights below its head) the builder's own steps
-run first. Then the engine that it chose, PyTorch eager, `torch.compile` where it works, ONNX Runtime and OpenVINO at their
-defaults take turns, round by round, at each batch and length. The last line is JSON, for each model:
+For MiniLM, a bert-tiny classifier and a classifier of DistilBERT's size (see widened.py) the builder's own steps run first.
+Then the engine that it chose, PyTorch eager, `torch.compile` where it works, ONNX Runtime and OpenVINO at their defaults take
+turns, round by round, at each batch and length. The last line is
+JSON, for each model:
 
 - `engine`, `build_seconds`, `builder_peak_mib`;
 - `fidelity`: label agreement or mean cosine of the chosen engine against PyTorch in fp32, from the build's report;
@@ -13,12 +14,10 @@ defaults take turns, round by round, at each batch and length. The last line is 
 from __future__ import annotations
 
 import argparse
-import csv
-import itertools
 import json
 import os
-import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from dev.common import stack as stacks
 from tapchanger_serving.build import timing
@@ -40,18 +38,17 @@ from tapchanger_serving.build.stores.volume import Volume
 from tapchanger_serving.build.textset import Encoded, probe_sentences
 from tapchanger_serving.build.torch_model import TorchModel, load_torch
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact
-from tapchanger_serving.contract.messages import BuildReport
-from tapchanger_serving.contract.names import ATTENTION_MASK, INPUT_IDS
+from tapchanger_serving.contract.messages import BuildReport, BuildRequest
 from tapchanger_serving.engines import EngineSpec, open_engine
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
+from tests.bench import widened
 from tests.support.small_builds import Build
 
 GRID = [(batch, tokens) for batch in (1, 8, 32) for tokens in (16, 64, 256)]
 REFERENCE = (8, 64)
-_HEAD_ROWS = 400
 CHOSEN, EAGER = "chosen", "torch eager"
-PAUSE_SECONDS = 0.002
-"""Between two calls, for threads that spin after their work to come to rest: they would slow whoever is next."""
+PAUSE_SECONDS = 0.02
+"""Between two turns, for threads that spin after their work to come to rest: PyTorch's do so for 15 ms at its defaults."""
 
 
 @dataclass(frozen=True)
@@ -64,48 +61,31 @@ class Subject:
 
 
 def _copied(name: str) -> Callable[[Path], None]:
-    return lambda folder: shutil.copytree(stacks.own_stack().models / name, folder, dirs_exist_ok=True)
+    def place(folder: Path) -> None:
+        shutil.copytree(stacks.own_stack().models / name, folder, dirs_exist_ok=True)
 
-
-def _distilbert(folder: Path) -> None:
-    """DistilBERT's size with random weights below its head, and MiniLM's tokenizer, which has the same vocabulary."""
-    folder.mkdir(parents=True)
-    shutil.copy(stacks.own_stack().models / "minilm" / TOKENIZER_FILE, folder / TOKENIZER_FILE)
-    torch.manual_seed(1)
-    model = transformers.DistilBertForSequenceClassification(
-        transformers.DistilBertConfig(initializer_range=0.05)
-    ).eval()
-    _fit_head(model, Tokenizer(folder / TOKENIZER_FILE, (INPUT_IDS, ATTENTION_MASK), 64))
-    model.save_pretrained(folder)
-    for path in folder.iterdir():
-        path.chmod(0o644)
-
-
-def _fit_head(model: Any, tokenizer: Tokenizer) -> None:
-    """A ridge regression on the moderation data: with a random head all labels would be near ties, which every engine flips."""
-    with (stacks.own_stack().models / "data" / "moderation" / "evaluation.csv").open(newline="") as stream:
-        rows = list(itertools.islice(csv.DictReader(stream), _HEAD_ROWS))
-    fed = tokenizer.pad(tokenizer.tokenize([row["text"] for row in rows], offsets=False))
-    with torch.no_grad():
-        hidden = model.distilbert(**{name: torch.from_numpy(tensor) for name, tensor in fed.items()}).last_hidden_state
-        features = torch.relu(model.pre_classifier(hidden[:, 0]))
-        wanted = torch.tensor([1.0 if row["label"] == "unsafe" else -1.0 for row in rows])
-        centre = features.mean(dim=0)
-        spread = features - centre
-        weights = torch.linalg.solve(spread.T @ spread + 1e-2 * torch.eye(spread.shape[1]), spread.T @ wanted)
-        model.classifier.weight.copy_(torch.stack([-weights, weights]))
-        model.classifier.bias.copy_(torch.stack([centre @ weights, -(centre @ weights)]))
+    return place
 
 
 SUBJECTS = (
     Subject("minilm", "feature-extraction", _copied("minilm")),
     Subject("bert-tiny", "text-classification", _copied("moderation-v1")),
-    Subject("distilbert-sized", "text-classification", _distilbert),
+    Subject("distilbert-sized", "text-classification", widened.place),
 )
 
 
+@dataclass(frozen=True)
+class Built:
+    """What the steps left, how long they took and the most memory that one of them held."""
+
+    build: Build
+    report: BuildReport
+    seconds: float
+    peak_mib: float
+
+
 @contextmanager
-def _built(subject: Subject) -> Iterator[tuple[Build, BuildReport, float]]:
+def _built(subject: Subject) -> Iterator[Built]:
     """The model after the builder's steps, which take it from a claim as a Job would."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -113,9 +93,22 @@ def _built(subject: Subject) -> Iterator[tuple[Build, BuildReport, float]]:
             (root / folder).mkdir(parents=True)
         subject.place(root / "claims" / "models" / subject.name)
         build = Build(Places(root / "store", root / "claims", root / "work", root / "word"), f"bench-{subject.name}")
+        request = build.request(f"pvc://models/{subject.name}", subject.task)
         began = time.monotonic()
-        report = build.run(build.request(f"pvc://models/{subject.name}", subject.task))
-        yield build, report, time.monotonic() - began
+        peak = max(_peak_mib(build, step, request) for step in request.steps)
+        report = BuildReport.model_validate_json(build.last_word())
+        yield Built(build, report, time.monotonic() - began, peak)
+
+
+def _peak_mib(build: Build, step: str, request: BuildRequest) -> float:
+    """Runs one step; the most memory that it held."""
+    command = [sys.executable, "-m", "tapchanger_serving.build", step]
+    process = subprocess.Popen(command, env=os.environ | build.environment(request), stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"step {step} failed: {build.last_word()}")
+    return usage.ru_maxrss / 1024
 
 
 def _runners(build: Build, report: BuildReport, task: str) -> dict[str, timing.Runner]:
@@ -185,7 +178,8 @@ def _speeds(build: Build, runners: dict[str, timing.Runner], seconds: float) -> 
     return found
 
 
-def _figures(report: BuildReport, seconds: float, speeds: dict[tuple[int, int], dict[str, Any]]) -> dict[str, Any]:
+def _figures(built: Built, speeds: dict[tuple[int, int], dict[str, Any]]) -> dict[str, Any]:
+    report = built.report
     chosen = next(
         one for one in report.candidates if (one.runtime, one.precision) == (report.runtime, report.precision)
     )
@@ -200,8 +194,8 @@ def _figures(report: BuildReport, seconds: float, speeds: dict[tuple[int, int], 
     return {
         "engine": f"{report.runtime}/{report.precision}",
         "small": report.small and f"{report.small.runtime}/{report.small.precision} to {report.small.tokens} tokens",
-        "build_seconds": round(seconds, 1),
-        "builder_peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
+        "build_seconds": round(built.seconds, 1),
+        "builder_peak_mib": round(built.peak_mib),
         "fidelity": chosen.cosine if chosen.cosine is not None else chosen.agreement,
         "speedup_b8x64": round(reference[CHOSEN]["texts_per_s"] / reference[EAGER]["texts_per_s"], 2),
         "worst_vs_best": round(against_best(speeds[worst]), 3),
@@ -222,17 +216,16 @@ def main() -> int:
     parser.add_argument("--models", nargs="*", default=[subject.name for subject in SUBJECTS])
     parser.add_argument("--seconds", type=float, default=6.0, help="for each point (default: %(default)g)")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     stacks.make_models(stacks.own_stack())
     found = {}
     for subject in SUBJECTS:
         if subject.name not in options.models:
             continue
         print(f"== {subject.name}", flush=True)
-        with _built(subject) as (build, report, seconds):
-            print(f"  built in {seconds:.0f} s: {report.why}", flush=True)
-            speeds = _speeds(build, _runners(build, report, subject.task), options.seconds)
-        found[subject.name] = _figures(report, seconds, speeds)
+        with _built(subject) as built:
+            print(f"  built in {built.seconds:.0f} s: {built.report.why}", flush=True)
+            speeds = _speeds(built.build, _runners(built.build, built.report, subject.task), options.seconds)
+        found[subject.name] = _figures(built, speeds)
     print(json.dumps(found))
     return 0
 

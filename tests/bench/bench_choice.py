@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -25,13 +24,12 @@ from typing import Any
 
 from dev.common import stack as stacks
 from tapchanger_serving.build import choose, timing
-from tapchanger_serving.build.candidates import openvino
 from tapchanger_serving.build.choose import Arrangement, Way
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.artifact import MANIFEST, Artifact
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest
+from tapchanger_serving.contract.stored import report_path
 from tapchanger_serving.engines import EngineSpec, open_engine
-from tapchanger_serving.hardware import probe
 from tests.bench.bench_build import GRID, SUBJECTS, Subject, probe_texts
 from tests.support.small_builds import Build
 
@@ -51,7 +49,7 @@ def _built(subject: Subject, root: Path, times: int) -> tuple[Build, BuildReport
             for step in ("fetch", "export"):
                 _done(build, step, request)
         _done(build, "measure", request)
-        report = BuildReport.model_validate_json(build.last_word())
+        report = BuildReport.model_validate_json((store / report_path(request.name)).read_text())
         folder = store / "artifacts" / report.artifact.replace(":", "-")
         found.append(EngineSpec.of(Artifact.model_validate_json((folder / MANIFEST).read_text()), folder))
         print(f"  {number + 1}: {report.why}", flush=True)
@@ -66,16 +64,17 @@ def _done(build: Build, step: str, request: BuildRequest) -> None:
 
 def _candidates(build: Build, report: BuildReport, like: EngineSpec) -> list[EngineSpec]:
     """All that passed the parity gate in the last build, where it left them."""
-    bf16 = openvino.has_bf16(probe())
-    found = []
-    for one in report.candidates:
-        if one.passed:
-            hint = {"INFERENCE_PRECISION_HINT": "bf16" if bf16 and one.precision != "fp32" else "f32"}
-            options = hint if one.runtime == "openvino" and one.precision != "fp32" else {}
-            file = "model.xml" if one.runtime == "openvino" else "model.onnx"
-            path = build.places.candidates / f"{one.runtime}-{one.precision}" / file
-            found.append(EngineSpec(one.runtime, path, like.inputs, like.output, 0, options))
-    return found
+    return [
+        EngineSpec(
+            one.runtime,
+            build.places.candidates / f"{one.runtime}-{one.precision}" / one.engine,
+            like.inputs,
+            like.output,
+            options=one.options or {},
+        )
+        for one in report.candidates
+        if one.passed and one.engine
+    ]
 
 
 def _key(spec: EngineSpec) -> str:
@@ -132,7 +131,6 @@ def main() -> int:
     parser.add_argument("--builds", type=int, default=10, help="of each model (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the long measurement, at each point")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     stacks.make_models(stacks.own_stack())
     found = {}
     for subject in (subject for subject in SUBJECTS if subject.name in options.models):

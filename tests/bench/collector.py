@@ -52,17 +52,17 @@ service:
 """
 
 
-def binary() -> Path:
-    """The program, built where the cache lacks it."""
+def binary(manifest: str = MANIFEST, core: str = CORE) -> Path:
+    """The program of a builder's manifest, built by the builder of version `core` where the cache lacks it."""
     home = paths.from_environment().home
-    folder = home / "collector" / sha256(MANIFEST.encode()).hexdigest()[:16]
+    folder = home / "collector" / sha256(manifest.encode()).hexdigest()[:16]
     program = folder / "otelcol"
     if program.exists():
         return program
-    print(f"building the Collector {CONTRIB} in {folder} (some minutes, once)", file=sys.stderr)
+    print(f"building the Collector {core} in {folder} (some minutes, once)", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.yaml").write_text(MANIFEST.replace("OUTPUT", str(folder)))
-    builder = f"{_GO}/cmd/builder@{CORE}"
+    (folder / "manifest.yaml").write_text(manifest.replace("OUTPUT", str(folder)))
+    builder = f"{_GO}/cmd/builder@{core}"
     go = golang.find(home, Report())
     search = os.pathsep.join((str(Path(go.program).parent), os.environ["PATH"]))
     go.run(["run", builder, "--config=manifest.yaml"], cwd=folder, environment={"PATH": search})

@@ -9,7 +9,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from google.protobuf import json_format
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+from tapchanger_serving.contract import feedback, names
 
 BATCH = 64
 ENVOY = {
@@ -107,6 +111,32 @@ def triton_tree(start: int) -> list[dict[str, Any]]:
         outer,
         span("InferRequest", root, trace[:16], 0, 9_200_000, HTTP_RECV_START=10, HTTP_SEND_END=9_200_000),
     ]
+
+
+def feedback_payloads(sizes: Iterable[int]) -> tuple[list[bytes], list[bytes]]:
+    """Exports of so many late labels of deployment `b` each, in protobuf and in JSON."""
+    protobuf, texts = [], []
+    for size in sizes:
+        message = logs_service_pb2.ExportLogsServiceRequest()
+        scope = message.resource_logs.add().scope_logs.add()
+        for number in range(size):
+            record = scope.log_records.add(event_name=feedback.EVENT, trace_id=bytes([number + 1]) * 16)
+            own = {
+                names.ATTR_NAMESPACE: "default",
+                names.ATTR_DEPLOYMENT: "b",
+                names.ATTR_REVISION: "r",
+                f"{feedback.ATTR}label": "yes",
+                f"{feedback.ATTR}answered": "no",
+            }
+            for key, value in own.items():
+                record.attributes.add(key=key).value.string_value = value
+            record.attributes.add(key=f"{feedback.ATTR}score").value.double_value = 0.5
+        protobuf.append(message.SerializeToString())
+        whole = json_format.MessageToDict(message)
+        for record, told in zip(scope.log_records, whole["resourceLogs"][0]["scopeLogs"][0]["logRecords"], strict=True):
+            told["traceId"] = record.trace_id.hex()
+        texts.append(json.dumps(whole).encode())
+    return protobuf, texts
 
 
 def load(deployment: str, spans: int) -> list[bytes]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from dev.common.deployment import Deployment
 from dev.common.inference import Reply
-from dev.common.kubectl import Kubectl
+from dev.common.kubectl import Kubectl, Object
 from dev.load import Load, Plan
 from tapchanger_serving.contract.names import OBSERVER_AUDIENCE
+from tests.e2e.stores import BUCKET, MODEL_SECRET
 
 NAMESPACE = "e2e"
 """Where most tests have their deployments: builds belong to a namespace, so that one for each test would build all anew."""
@@ -30,14 +31,25 @@ SMALL = {"requests": {"cpu": "50m", "memory": "256Mi"}}
 
 
 def described(kubectl: Kubectl, namespace: str, name: str, uri: str, **spec: Any) -> Deployment:
-    """A small deployment of `pvc://models/URI`; `spec` adds fields to its spec, and `task` names another task."""
-    task = spec.pop("task", "text-classification")
+    """A small deployment of `pvc://models/URI`.
+
+    `spec` adds fields to its spec; `task` names another task, `secret` what opens the model's store, and `poll` says how often
+    that is asked.
+    """
+    model: Object = {
+        "uri": uri if "://" in uri else f"pvc://models/{uri}",
+        "task": spec.pop("task", "text-classification"),
+    }
+    if secret := spec.pop("secret", None):
+        model["credentials"] = {"secretName": secret}
+    if poll := spec.pop("poll", None):
+        model["pollInterval"] = poll
     manifest = {
         "apiVersion": "tapchanger.dev/v1alpha1",
         "kind": "TransformerDeployment",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
-            "model": {"uri": uri if "://" in uri else f"pvc://models/{uri}", "task": task},
+            "model": model,
             "serving": {"template": {"resources": SMALL, "buildResources": SMALL}},
             "router": {"replicas": 1},
             **spec,
@@ -57,12 +69,26 @@ class Needed:
 ONE_CANDIDATE = {"runtime": "openvino", "precision": "fp32"}
 """Quick to build, where it does not matter which engine serves."""
 
+LESSON = "e2e/lesson.csv"
+"""What the student learns from, below the models folder."""
+DISTILLED = {
+    **ONE_CANDIDATE,
+    "distill": {"dataset": {"uri": f"pvc://models/{LESSON}"}, "epochs": 2, "learningRate": 5e-4, "maxDuration": "1m"},
+    "gates": {"parity": {"minAgreement": 0.7}},
+}
+LENIENT = {"objectives": [{"latency": "250ms", "target": 0.9}, {"availability": 0.99}]}
+BRIEF = {"steps": [{"weight": 50}], "analysis": {"minRequests": 20, "timeout": "10m"}, "watch": "1s"}
+"""For canaries that are not what a test is about: one step, and the predecessor goes soon."""
+
 NEEDED = {
-    "embedding": Needed("minilm", {"task": "feature-extraction", "engine": {"runtime": "openvino"}}),
+    "embedding": Needed(
+        "minilm", {"task": "feature-extraction", "engine": {"runtime": "openvino", "precision": "int8"}}
+    ),
     "next": Needed("moderation-v2"),
     "plain": Needed("moderation-v1", {"engine": ONE_CANDIDATE}),
-    "flaky": Needed("moderation-flaky", {"engine": ONE_CANDIDATE}),
+    "flaky": Needed(f"s3://{BUCKET}/moderation-flaky", {"engine": ONE_CANDIDATE, "secret": MODEL_SECRET}),
     "slow": Needed("moderation-slow", {"engine": ONE_CANDIDATE}),
+    "student": Needed("moderation-v1", {"engine": DISTILLED, "rollout": BRIEF, "slo": LENIENT}),
 }
 """Built side by side while the first tests run, by the names of their deployments."""
 

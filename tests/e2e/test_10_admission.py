@@ -45,6 +45,22 @@ B: dict[str, Any] = {"name": "b", "weight": 60, "model": {"uri": "pvc://models/m
         ({"model": MODEL, "slo": {"objectives": [{"latency": "50ms"}]}}, ["spec.slo.objectives[0]", "target"]),
         ({"model": MODEL, "slo": {"window": "an hour"}}, ["spec.slo.window"]),
         (
+            {"model": MODEL, "slo": {"objectives": [{"accuracy": 0.9, "availability": 0.9}]}},
+            ["spec.slo.objectives[0]", "an objective is one of"],
+        ),
+        (
+            {"model": MODEL, "slo": {"objectives": [{"availability": 0.9, "slice": "source=tweets"}]}},
+            ["slice and minLabels belong to accuracy"],
+        ),
+        (
+            {"model": {**MODEL, "task": "feature-extraction"}, "slo": {"objectives": [{"accuracy": 0.9}]}},
+            ["accuracy needs the task text-classification"],
+        ),
+        (
+            {"model": MODEL, "slo": {"objectives": [{"accuracy": 0.9}]}, "rollout": {"mirror": 10}},
+            ["rollout.mirror needs an objective of latency or availability too"],
+        ),
+        (
             {"model": MODEL, "engine": {"runtime": "onnxruntime", "precision": "fp16"}},
             ["spec.engine", "need runtime tensorrt or auto"],
         ),
@@ -78,6 +94,23 @@ B: dict[str, Any] = {"name": "b", "weight": 60, "model": {"uri": "pvc://models/m
                 "router": {"type": "GatewayAPI", "parentRefs": [{"name": "shared"}]},
             },
             ["experiment.stickyBy needs router.type Envoy"],
+        ),
+        ({"model": MODEL, "capture": {}}, ["spec.capture.destination", "Required"]),
+        (
+            {"model": MODEL, "capture": {"destination": {"uri": "s3://captures/texts"}}},
+            ["spec.capture.destination.encryption", "Required"],
+        ),
+        (
+            {"model": MODEL, "capture": {"destination": {"uri": "s3://captures", "encryption": {"type": "None"}}}},
+            ["spec.capture.destination.uri", "s3://BUCKET/PREFIX or pvc://CLAIM/FOLDER"],
+        ),
+        (
+            {"model": MODEL, "capture": {"destination": {"uri": "pvc://captures/x", "encryption": {"type": "SSE-S3"}}}},
+            ["spec.capture.destination", "only an S3 store encrypts by itself"],
+        ),
+        (
+            {"model": MODEL, "capture": {"destination": {"uri": "s3://captures/x", "encryption": {"type": "Age"}}}},
+            ["spec.capture.destination.encryption", "type Age and recipients go together"],
         ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 from dev.common.deployment import Deployment
 from dev.common.follow import Follower, stages
 from dev.common.kubectl import Kubectl, condition
 from dev.common.traffic import failed, shares
 from tests.e2e.support import Make, load_on
 
+pytestmark = pytest.mark.usefixtures("beside")
+
 RATE = 40.0
-STEPS = [{"weight": 5, "hold": "12s"}, {"weight": 20, "hold": "35s"}]
+STEPS = [{"weight": 5, "hold": "12s"}, {"weight": 20, "hold": "38s"}]
 """Each is held so long that the standard error of its share at 40 requests a second is at most 1.1 points: with n requests it is
 sqrt(w (1 - w) / n), which takes 393 requests at 5 % and 1,322 at 20 %, and the share's first two seconds are not counted."""
 TOLERANCE = 3.0

@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dev.common.deployment import Deployment
 from dev.common.waiting import until
+from tests.e2e.orders import PATIENT
 from tests.e2e.support import ONE_CANDIDATE, Make
 
-PATIENT = {"steps": [{"weight": 20}, {"weight": 50}], "analysis": {"minRequests": 100000}, "watch": "10m"}
+pytestmark = pytest.mark.usefixtures("beside")
 
 
 def ran(deployment: Deployment, *words: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from dev.common.deployment import Deployment
 from dev.common.follow import Follower
 from dev.common.inference import ask_http
@@ -12,6 +14,8 @@ from dev.common.kubectl import Kubectl
 from dev.common.traffic import failed
 from dev.common.waiting import until
 from tests.e2e.support import ONE_CANDIDATE, Make, load_on
+
+pytestmark = pytest.mark.usefixtures("beside")
 
 MIRROR: dict[str, Any] = {"mirror": 100, "steps": [{"weight": 50}], "watch": "1m"}
 TEXTS = 400

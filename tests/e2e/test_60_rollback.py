@@ -17,6 +17,8 @@ from dev.common.waiting import until
 from dev.load import Records
 from tests.e2e.support import ONE_CANDIDATE, described, load_on
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 LIMIT_SECONDS = 10.0
 LATENCY_SECONDS = 0.05
 

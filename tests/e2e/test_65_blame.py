@@ -14,6 +14,8 @@ from dev.common.kubectl import Kubectl
 from dev.common.waiting import until
 from tests.e2e.support import ONE_CANDIDATE, described, load_on
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 RATE = 12.0
 """The canary's share keeps the slow tokenizer busy a third of the time: stable must not be slowed by it."""
 WEIGHT = 20

@@ -12,6 +12,7 @@ import pytest
 from dev.common.inference import GrpcClient
 from dev.common.kubectl import Kubectl, Object
 from dev.common.stack import SYSTEM
+from dev.common.waiting import until
 from tapchanger_serving.contract.names import OBSERVER_API_PORT, OTLP_HTTP_PORT
 from tapchanger_serving.contract.windows import Windows
 from tests.e2e.support import First, credential
@@ -22,8 +23,13 @@ COMPONENTS = {"operator", "observer", "router", "server", "build"}
 
 @pytest.fixture(scope="module")
 def pods(kubectl: Kubectl, moderation: First, space: str) -> list[Object]:
-    """All pods of tapchanger, finished builds included."""
-    return [*kubectl.items("pods", SYSTEM), *kubectl.items("pods", space)]
+    """All pods of tapchanger, finished builds included, once those that earlier tests left have ended."""
+
+    def settled() -> list[Object] | None:
+        found = [*kubectl.items("pods", SYSTEM), *kubectl.items("pods", space)]
+        return None if any("deletionTimestamp" in pod["metadata"] for pod in found) else found
+
+    return until("the pods of earlier tests to be gone", settled, 120)
 
 
 def containers(pod: Object) -> list[Object]:

@@ -11,7 +11,7 @@ from dev.common import stack as stacks
 from dev.common.kubectl import Kubectl
 from dev.common.stack import CRDS, SYSTEM, Stack
 from dev.common.waiting import until
-from tests.e2e.support import NAMESPACE, ONE_CANDIDATE, described
+from tests.e2e.support import NAMESPACE, described
 
 LIMIT_SECONDS = 60.0
 
@@ -80,10 +80,3 @@ def test_uninstalling_in_any_order_leaves_nothing_stuck(
     stacks.install(stack)
     pods = kubectl.items("pods", SYSTEM)
     assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods} == {"operator", "observer"}
-
-
-def test_what_was_reinstalled_works(stack: Stack, kubectl: Kubectl, space: str) -> None:
-    deployment = described(kubectl, space, "again", "moderation-v1", engine=ONE_CANDIDATE)
-    deployment.apply()
-    deployment.wait_ready(300)
-    kubectl.delete("tdep", "again", space)

@@ -1,4 +1,4 @@
-"""Fuzzes what the observer reads: real payloads with bytes changed, and hypothesis' odd ones, for a million cases or 20 minutes.
+"""Fuzzes what the observer reads, spans and feedback in logs: real payloads with bytes changed, and hypothesis' odd ones.
 
 `--cases` and `--minutes` set it, `--seed` repeats a run. A payload that ends in an error other than a refusal is written to
 `fuzz-failure.bin` below the temporary folder, and the program ends with 1. The last line is one JSON object.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.bench.payloads import router_payloads, triton_payloads
+from tests.bench.payloads import feedback_payloads, router_payloads, triton_payloads
 from tests.support import hostile_otlp
 from tests.support.hostile_otlp import NOW
 from tests.support.receiver import Receiver
@@ -32,8 +32,8 @@ TOKENS = (
 )  # fmt: skip
 
 
-def seeds() -> tuple[list[bytes], list[bytes]]:
-    """Real payloads, small enough to try many: protobuf of routers, JSON of servers."""
+def seeds() -> tuple[list[bytes], list[bytes], list[bytes], list[bytes]]:
+    """Real payloads, small enough to try many: protobuf of routers, JSON of servers, and logs in both."""
     spans = [("b", "r", NOW - 1, 0.01), ("b", "r", NOW - 2, 0.2)]
     protobuf = [next(router_payloads(spans[:count])) for count in (1, 2)]
     whole = json.loads(next(triton_payloads(64, NOW)))
@@ -45,7 +45,7 @@ def seeds() -> tuple[list[bytes], list[bytes]]:
             "resourceSpans": [{**whole["resourceSpans"][0], "scopeSpans": [{"spans": scope["spans"][:count]}]}],
         }
         texts.append(json.dumps(cut).encode())
-    return protobuf, texts
+    return protobuf, texts, *feedback_payloads((1, 3))
 
 
 def mutated(rng: random.Random, body: bytes) -> bytes:
@@ -108,6 +108,8 @@ def of_hypothesis(run: Run, examples: int) -> None:
     )
     bounds(given(hostile_otlp.as_json())(lambda body: run.try_one(run.receiver.take_json, body)))()
     bounds(given(hostile_otlp.as_protobuf())(lambda body: run.try_one(run.receiver.take_protobuf, body)))()
+    bounds(given(hostile_otlp.logs_as_json())(lambda body: run.try_one(run.receiver.take_json_logs, body)))()
+    bounds(given(hostile_otlp.logs_as_protobuf())(lambda body: run.try_one(run.receiver.take_protobuf_logs, body)))()
 
 
 def main() -> None:
@@ -118,7 +120,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     random.seed(options.seed)
-    protobuf, texts = seeds()
+    protobuf, texts, protobuf_logs, json_logs = seeds()
     run = Run(options.cases, 60 * options.minutes)
     began = time.monotonic()
     of_hypothesis(run, min(5_000, options.cases // 100))
@@ -126,6 +128,9 @@ def main() -> None:
         run.try_one(run.receiver.take_protobuf, mutated(rng, rng.choice(protobuf)))
         text = mutated(rng, rng.choice(texts))
         run.try_one(run.receiver.take_json, text)
+        if run.cases % 4 == 0:
+            run.try_one(run.receiver.take_protobuf_logs, mutated(rng, rng.choice(protobuf_logs)))
+            run.try_one(run.receiver.take_json_logs, mutated(rng, rng.choice(json_logs)))
         if run.cases % 20 == 0:
             body = gzip.compress(text, 1)
             run.try_one(lambda packed: run.receiver.take_packed("gzip", packed), mutated(rng, body))
@@ -135,6 +140,7 @@ def main() -> None:
         "payloads_refused": run.receiver.refused,
         "spans": sum(account.received.values()),
         "spans_refused": sum(account.refused.values()),
+        "feedback": dict(run.receiver.feedback),
         "seconds": round(time.monotonic() - began, 1),
         "rss_mib": round(rss_mib(), 1),
     }

@@ -303,6 +303,36 @@ def drifting() -> Object:
     )
 
 
+def retrained() -> Object:
+    """A run trained the model anew, and its content serves."""
+    message = f"{NEW} serves all requests"
+    digest = f"sha256:{'9d31c07e5f20' * 5}abcd"
+    run = {
+        "name": "r0123456ab", "trigger": "Drift", "why": f"vocabulary moved since {ago(9000)}", "started": ago(7200),
+        "ended": ago(7080), "closed": ago(6000), "phase": "Ended",
+        "inputs": {
+            "model": f"sha256:{'4f6c0a1b2c3d' * 5}abcd", "uri": "pvc://models/moderation", "revision": OLD,
+            "content": f"sha256:{'4f6c0a1b2c3d' * 5}abcd", "build": "eb-4f6c0a1b2c3d",
+        },
+        "figures": {"accuracy_new": 0.9977, "accuracy_old": 0.9881},
+        "data": [{"uri": "pvc://models/new.csv", "digest": digest, "rows": 2100}],
+        "digest": digest, "build": "eb-9d31c07e5f20", "revision": NEW, "outcome": "Promoted",
+        "message": f"revision {NEW} serves what the run left",
+    }  # fmt: skip
+    told = f"run r0123456ab (Drift) ended as Promoted: {run['message']}; the next one is due at {ago(-90000)}"
+    return body(
+        {
+            "message": message,
+            "conditions": conditions(
+                "True", "Stable", message, condition("Retraining", "False", "RetrainingPromoted", told)
+            ),
+            "stable": revision(NEW, 100, 6000),
+            "slo": SLO,
+            "retraining": {"message": told, "runs": [run]},
+        }
+    )
+
+
 def suspected() -> Object:
     """Promoted, and put beside its predecessor again."""
     message = f"suspect {NEW} at 50 % beside {OLD} (90 s): 66 of 100 requests seen in this step"
@@ -437,4 +467,5 @@ ALL: Final = {
     "gate-failed": gate_failed,
     "unseen": unseen,
     "drifting": drifting,
+    "retrained": retrained,
 }

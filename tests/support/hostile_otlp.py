@@ -8,9 +8,10 @@ import math
 from typing import Any
 
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from tapchanger_serving.contract import names
+from tapchanger_serving.contract import feedback, names
 from tapchanger_serving.observer.spans import WANTED
 
 NOW = 1_800_000_000.0
@@ -110,6 +111,56 @@ def as_protobuf(draw: st.DrawFn) -> bytes:
         span.events.add(name="QUEUE_START", time_unix_nano=max(0, end - 10**7))
     body = bytearray(message.SerializeToString())
     for place in draw(st.lists(st.integers(0, max(0, len(body) - 1)), max_size=3)) if body else ():
+        body[place] = draw(st.integers(0, 255))
+    return bytes(body)
+
+
+_FEEDBACK = (
+    *(f"{feedback.ATTR}{field}" for field in ("id", "label", "correction", "score", "answered", "confidence", "index")),
+    f"{feedback.ATTR}slice.source",
+    "gen_ai.evaluation.score.value",
+    "gen_ai.evaluation.score.label",
+    "gen_ai.response.id",
+    "error.type",
+)
+_told = {
+    names.ATTR_NAMESPACE: "a",
+    names.ATTR_DEPLOYMENT: "b",
+    names.ATTR_REVISION: "r",
+    f"{feedback.ATTR}label": "yes",
+    f"{feedback.ATTR}answered": "no",
+}
+_traces = st.sampled_from((*(bytes([number]) * 16 for number in range(1, 8)), b"", b"\x03" * 15))
+_events = st.sampled_from((*([feedback.EVENT] * 4), feedback.EVALUATION, "", "exception"))
+
+
+@st.composite
+def logs_as_json(draw: st.DrawFn) -> bytes:
+    """JSON bodies of logs that say something of answers, mostly, with odd fields."""
+    records = []
+    for _ in range(draw(st.integers(0, 3))):
+        attributes = [{"key": key, "value": {"stringValue": value}} for key, value in _told.items()]
+        attributes += draw(
+            st.lists(st.builds(lambda k, v: {"key": k, "value": v}, st.sampled_from(_FEEDBACK), _value), max_size=3)
+        )
+        record = {"eventName": draw(_events), "traceId": draw(_traces).hex(), "attributes": attributes}
+        records.append(record | draw(st.dictionaries(st.sampled_from(sorted(record)), odd_json, max_size=1)))
+    return json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}).encode()
+
+
+@st.composite
+def logs_as_protobuf(draw: st.DrawFn) -> bytes:
+    """The same in protobuf, some bytes of it changed."""
+    message = logs_service_pb2.ExportLogsServiceRequest()
+    scope = message.resource_logs.add().scope_logs.add()
+    for _ in range(draw(st.integers(0, 3))):
+        record = scope.log_records.add(trace_id=draw(_traces), event_name=draw(_events))
+        for key, value in (_told | draw(st.dictionaries(st.sampled_from(_FEEDBACK), odd_text, max_size=2))).items():
+            record.attributes.add(key=key).value.string_value = value
+        if draw(st.booleans()):
+            record.attributes.add(key=draw(st.sampled_from(_FEEDBACK))).value.double_value = draw(st.floats())
+    body = bytearray(message.SerializeToString())
+    for place in draw(st.lists(st.integers(0, max(0, len(body) - 1)), max_size=2)) if body else ():
         body[place] = draw(st.integers(0, 255))
     return bytes(body)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Callable, Iterator
 
-from tapchanger_serving.observer import api, otlp_json, part, wire
+from tapchanger_serving.observer import api, events, otlp_json, otlp_logs, part, wire
+from tapchanger_serving.observer.events import LogRecord
+from tapchanger_serving.observer.feedback import Desk
 from tapchanger_serving.observer.ingest import Ingest
 from tapchanger_serving.observer.otlp_http import UnacceptableError, unpack
 from tapchanger_serving.observer.question import Question
 from tapchanger_serving.observer.spans import PayloadError, Span
+from tapchanger_serving.observer.trust import EVERYTHING
 from tapchanger_serving.observer.windows import Limits, Windows
 
 LIMIT = 256 << 10
@@ -23,6 +28,8 @@ class Receiver:
         self.refused = 0
         self.windows = Windows(LIMITS)
         self.ingest = Ingest(self.windows, lambda: now, remembered_spans=1_000)
+        self.desk = Desk(self.windows)
+        self.feedback: Counter[str] = Counter()
 
     def take_json(self, body: bytes) -> None:
         """A JSON body."""
@@ -51,6 +58,30 @@ class Receiver:
             return
         assert len(payload) <= max(LIMIT, len(body))
         self.take_json(payload)
+
+    def take_json_logs(self, body: bytes) -> None:
+        """A JSON body with logs."""
+        self._take_logs(otlp_json.decode_logs, body)
+
+    def take_protobuf_logs(self, body: bytes) -> None:
+        """A protobuf body with logs."""
+        self._take_logs(otlp_logs.decode, body)
+
+    def _take_logs(self, decode: Callable[[bytes], Iterator[LogRecord]], body: bytes) -> None:
+        try:
+            records, items, faults = events.told(decode(body), EVERYTHING)
+        except PayloadError as refusal:
+            self._said(str(refusal))
+            return
+        assert len(items) + len(faults) <= records
+        assert all(len(fault) < 500 for fault in faults)
+        taken = self.desk.take(items, self.now)
+        answer = taken.answer(items)
+        assert answer.counted + answer.duplicates + len(answer.refused or ()) == len(items)
+        self.desk.give_up(taken)
+        self.feedback.update(taken.fates.values())
+        self.feedback.update(type(why).__name__ for why in taken.refused.values())
+        self.feedback["fault"] += len(faults)
 
     def _said(self, why: str) -> None:
         self.refused += 1

@@ -22,6 +22,7 @@ from tapchanger_serving.build.stores import push, uploads
 from tapchanger_serving.build.stores.oci import USED_TYPE
 from tapchanger_serving.contract.artifact import Artifact
 from tapchanger_serving.contract.messages import BuildReport, Hardware
+from tests.support.patience import PATIENCE
 from tests.support.stores import KEY, SECRET, oci_registry, s3_store
 
 ENGINES = "engines"
@@ -95,24 +96,26 @@ def oci(folder: Path, *, deletes: bool = True) -> Iterator[Elsewhere]:
             return {**keys, "TAPCHANGER_STORE_URI": f"oci://127.0.0.1:{port}/{ENGINES}/team-a"}
 
         def names() -> set[str]:
-            answer = httpx.get(f"{api}/tags/list")
+            answer = httpx.get(f"{api}/tags/list", timeout=PATIENCE)
             return set(answer.json()["tags"] or ()) if answer.is_success else set()
 
         def damage(name: str, digest: str) -> None:
             tag = digest.replace(":", "-")
-            layers = httpx.get(f"{api}/manifests/{tag}", headers=MANIFEST).json()["layers"]
+            layers = httpx.get(f"{api}/manifests/{tag}", headers=MANIFEST, timeout=PATIENCE).json()["layers"]
             blob = next(_digest(layer) for layer in layers if _title(layer) == name)
             _flip(folder / "registry/data/docker/registry/v2/blobs/sha256" / blob[:2] / blob / "data")
 
         def age(days: float) -> None:
             for tag in names():
                 if tag.endswith(".used"):
-                    notes = httpx.get(f"{api}/manifests/{tag}", headers=MANIFEST).json()["annotations"]
+                    notes = httpx.get(f"{api}/manifests/{tag}", headers=MANIFEST, timeout=PATIENCE).json()[
+                        "annotations"
+                    ]
                     at = time.time() - days * 86400
                     notes["dev.tapchanger.used"] = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(at))
                     body = push.manifest(USED_TYPE, [], notes)
                     kind = {"Content-Type": push.MANIFEST_TYPE}
-                    assert httpx.put(f"{api}/manifests/{tag}", content=body, headers=kind).is_success
+                    assert httpx.put(f"{api}/manifests/{tag}", content=body, headers=kind, timeout=PATIENCE).is_success
 
         yield Elsewhere(uri, server.port, environment, damage, age, names)
 

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.contract.messages import BuildReport, BuildRequest, Inspection, StepFailure
 from tapchanger_serving.contract.names import ENV_BUILD_REQUEST
+from tests.support import warm_steps
 
 SERVING = Path(__file__).parents[2] / "serving"
 SENTENCES = [
@@ -82,11 +83,13 @@ class Build:
     name: str = "eb-test"
 
     def step(
-        self, *arguments: str, request: BuildRequest | None = None, **environment: str
+        self, *arguments: str, request: BuildRequest | None = None, fresh: bool = False, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Runs one step; its last word is in the termination log."""
+        """Runs one step; its last word is in the termination log. With `fresh` the process starts as a Job's does."""
         self.places.termination_log.unlink(missing_ok=True)
         env = os.environ | self.environment(request) | environment
+        if arguments[0] in warm_steps.WARM and not fresh:
+            return warm_steps.run(arguments, env)
         command = [sys.executable, "-m", "tapchanger_serving.build", *arguments]
         return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
@@ -109,10 +112,10 @@ class Build:
         base = {"name": self.name, "uri": uri, "digest": found.digest, "task": task, "hardware": found.hardware}
         return BuildRequest.model_validate(base | fields)
 
-    def run(self, request: BuildRequest) -> BuildReport:
+    def run(self, request: BuildRequest, *, fresh: bool = False) -> BuildReport:
         """All steps, which must succeed and write nothing but JSON lines."""
         for step in request.steps:
-            done = self.step(step, request=request)
+            done = self.step(step, request=request, fresh=fresh)
             assert done.returncode == 0, done.stdout + done.stderr
             assert done.stderr == ""
             assert all(json.loads(line)["msg"] for line in done.stdout.splitlines())

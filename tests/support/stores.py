@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
@@ -15,11 +14,11 @@ from pathlib import Path
 
 from dev.cluster import lockfile, paths, tools
 from dev.cluster.report import Report
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_ports
 
 LOCK = lockfile.LOCK.with_name("stores.lock.json")
 KEY, SECRET = "test-access-key", "test-secret-key-0123456789"
-_START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -28,24 +27,25 @@ class Server:
 
     port: int
     log: Path
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
 
 @contextmanager
-def s3_store(folder: Path) -> Iterator[Server]:
-    """An S3 store without buckets; :data:`KEY` and :data:`SECRET` open it."""
+def s3_store(folder: Path, host: str = "127.0.0.1") -> Iterator[Server]:
+    """An S3 store without buckets at an address of this machine; :data:`KEY` and :data:`SECRET` open it."""
     (port,) = free_ports(1)
     for name in ("objects", "metadata"):
         (folder / name).mkdir(parents=True)
     command = [
-        _program("versitygw"), "--port", f"127.0.0.1:{port}", "--access", KEY, "--secret", SECRET,
+        _program("versitygw"), "--port", f"{host}:{port}", "--access", KEY, "--secret", SECRET,
         "posix", "--sidecar", str(folder / "metadata"), str(folder / "objects"),
     ]  # fmt: skip
-    with _running(command, Server(port, folder / "log")) as server:
+    with _running(command, Server(port, folder / "log", host)) as server:
         yield server
 
 
@@ -85,11 +85,7 @@ def oci_registry(folder: Path, password_file: Path | None = None, *, deletes: bo
 
 def _program(name: str) -> str:
     home = paths.from_environment().home
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / ".stores.lock").open("w") as lock:
-        # Tests that run side by side must not make the same program at once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        tools.ensure(home, Report(), LOCK, name)
+    tools.ensure(home, Report(), LOCK, name)
     return str(home / "bin" / name)
 
 
@@ -103,14 +99,14 @@ def _running(command: Sequence[str], server: Server) -> Iterator[Server]:
         yield server
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
 
 
 def _wait(process: subprocess.Popen[bytes], server: Server) -> None:
-    until = time.monotonic() + _START_SECONDS
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+            socket.create_connection((server.host, server.port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import time
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
@@ -47,9 +48,10 @@ class Issuer:
         return json.dumps({"keys": [self.jwk()]})
 
     def token(self, namespace: str, *, now: float | None = None, seconds: float = 3600, **changed: Any) -> str:
-        """A service account's token for the observer; `changed` replaces claims, and `alg` the algorithm's name."""
+        """A service account's token for the observer; `changed` replaces claims, `alg` and `kid` the header's."""
         now = time.time() if now is None else now
         algorithm = changed.pop("alg", "RS256" if isinstance(self._key, rsa.RSAPrivateKey) else "ES256")
+        kid = changed.pop("kid", self.kid)
         claims = {
             "aud": [names.OBSERVER_AUDIENCE],
             "iss": "https://kubernetes.default.svc.cluster.local",
@@ -58,9 +60,16 @@ class Issuer:
             "exp": int(now + seconds),
             **changed,
         }
-        head = {"alg": algorithm, "kid": self.kid}
+        head = {"alg": algorithm, "kid": kid}
         signed = ".".join(_text(json.dumps(part).encode()) for part in (head, claims))
         return f"{signed}.{_text(self._signature(signed.encode()))}"
+
+    def secret(self, namespace: str) -> str:
+        """A token whose signature takes the public key, as it is published in PEM, for a shared secret (HS256)."""
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        pem = self._key.public_key().public_bytes(serialization.Encoding.PEM, form)
+        signed = self.token(namespace, alg="HS256").rpartition(".")[0]
+        return f"{signed}.{_text(hmac.digest(pem, signed.encode(), 'sha256'))}"
 
     def _signature(self, signed: bytes) -> bytes:
         if isinstance(self._key, rsa.RSAPrivateKey):

@@ -23,57 +23,15 @@ from tapchanger_serving.contract.drift import SETTLED, STEP, DriftStep, DriftWin
 from tapchanger_serving.contract.fit import dashed, driver_major, lacking
 from tapchanger_serving.contract.messages import Hardware, StepFailure
 from tapchanger_serving.contract.names import EXIT_ENGINE_INCOMPATIBLE
-from tapchanger_serving.contract.windows import (
-    Exemplar,
-    LatencyCount,
-    MirrorWindow,
-    Quantiles,
-    RevisionWindow,
-    Scores,
-    Windows,
-)
+from tapchanger_serving.contract.windows import Windows
 from tests.support.fake_kube import FakeKube, Killed, Object
+from tests.support.history import Behaviour, Copies, History, Second
 from tests.support.samples import HARDWARE, MODEL, SETTINGS, inspection, report
 
 START = 1_700_000_000.0
 NAMESPACE = "team-a"
 CONFIG_SECONDS = 60.0
 """How long a router that is not told takes to notice a new configuration."""
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """What a model does when it is served: shares of requests that are slow or fail, and whether it starts at all."""
-
-    slow: float = 0.0
-    failing: float = 0.0
-    starts: bool = True
-    liked: float | None = None
-    """The score that every user gives, where they give any."""
-    differs: float = 0.0
-    """The share of copied requests that it answers unlike the stable revision."""
-
-
-@dataclass
-class Second:
-    """Requests that ended in one second, by revision."""
-
-    at: float
-    requests: Counter[str] = field(default_factory=Counter)
-    slow: Counter[str] = field(default_factory=Counter)
-    failing: Counter[str] = field(default_factory=Counter)
-    copies: dict[tuple[str, str], Copies] = field(default_factory=dict)
-    """By canary and the revision that answered the original."""
-
-
-@dataclass
-class Copies:
-    """Requests that were copied, and among them those that were slow, failed or answered unlike the original."""
-
-    requests: int = 0
-    slow: int = 0
-    failing: int = 0
-    differing: int = 0
 
 
 @dataclass
@@ -95,10 +53,14 @@ class World:
     """What the texts of the stable revision were like."""
     reference: Reference | None = None
     """What its servers announce."""
+    trained: dict[str, Any] = field(default_factory=dict)
+    """What a retraining run does: how many `seconds` it takes, what it `leaves` at which address, what it says at its end
+    (`answer`), or how it `fails`.
+    """
     routers_deaf: bool = False
     lost: Counter[str] = field(default_factory=Counter)
     weights_seen: list[dict[str, int]] = field(default_factory=list)
-    seconds: list[Second] = field(default_factory=list)
+    seconds: History = field(default_factory=History)
     routers: dict[str, tuple[str, str]] = field(default_factory=dict)
     errors: list[BaseException] = field(default_factory=list)
     begun: int = 0
@@ -234,7 +196,8 @@ class World:
             *job["spec"]["template"]["spec"]["containers"],
         ]
         step = int(age) - 1
-        if step < 0:
+        training = labels[names.LABEL_COMPONENT] == names.COMPONENT_RETRAIN
+        if step < 0 or (training and age < self.trained.get("seconds", 0)):
             return
         states = [{"name": c["name"], "state": _container_state(index, step)} for index, c in enumerate(steps)]
         done = step >= len(steps)
@@ -247,7 +210,7 @@ class World:
             outcome = "Failed" if failure else "Complete"
             job["status"] = {"conditions": [{"type": outcome, "status": "True"}], "at": timestamp(self.now)}
         pod["status"] = {
-            "phase": "Succeeded" if done else "Running",
+            "phase": ("Failed" if failure else "Succeeded") if done else "Running",
             "initContainerStatuses": states[:-1],
             "containerStatuses": states[-1:],
         }
@@ -255,6 +218,11 @@ class World:
 
     def _answer(self, job: Object, labels: dict[str, str], machine: Hardware) -> tuple[bool, str]:
         container = job["spec"]["template"]["spec"]["containers"][0]
+        if labels[names.LABEL_COMPONENT] == names.COMPONENT_RETRAIN:
+            self.digests |= self.trained.get("leaves", {})
+            return "fails" in self.trained, self.trained.get("fails", self.trained.get("answer", ""))
+        if labels[names.LABEL_COMPONENT] == names.COMPONENT_RETAIN:
+            return False, ""
         if labels[names.LABEL_COMPONENT] == names.COMPONENT_PROBE:
             failure = self.failures.get("probe")
             return bool(failure), (failure or machine).dumps()
@@ -381,9 +349,12 @@ class World:
                 second.failing[revision] += failing
                 second.slow[revision] += failing + self._whole(f"{revision} slow", count * behaviour.slow)
             second.requests[revision] += count
+            labelled = self._whole(f"{revision} labelled", count * behaviour.labelled)
+            second.labelled[revision] += labelled
+            second.wrong[revision] += self._whole(f"{revision} wrong", labelled * behaviour.wrong)
         for revision, (canary, percent) in self._copied().items():
             second.copies[canary, revision] = self._copy(canary, second.requests[revision] * percent / 100)
-        self.seconds.append(second)
+        self.seconds.add(second)
 
     def _copied(self) -> dict[str, tuple[str, int]]:
         """By revision that serves, whom its requests are copied to and how many percent, as the first router has it."""
@@ -419,39 +390,30 @@ class World:
 
     # The observer.
 
+    delay = 0.0
+
+    def mirrored(
+        self, namespace: str, deployment: str, since: float, latencies: Sequence[float], until: float | None = None
+    ) -> Windows | Silence:
+        """As `observe.windows.Observer`."""
+        return self.windows(namespace, deployment, since, latencies, until)
+
     def windows(
         self, namespace: str, deployment: str, since: float, latencies: Sequence[float], until: float | None = None
     ) -> Windows | Silence:
         """As `observe.windows.Observer`."""
         if self.observer_silent:
             return Silence("the observer did not answer: ConnectError: refused")
-        inside = [second for second in self.seconds if since <= second.at and (until is None or second.at < until)]
-        total = Second(self.now)
-        for second in inside:
-            total.requests.update(second.requests)
-            total.slow.update(second.slow)
-            total.failing.update(second.failing)
-        revisions = [
-            RevisionWindow(
-                revision=revision,
-                requests=count,
-                unavailable=total.failing[revision],
-                over=tuple(LatencyCount(threshold=latency, bad=total.slow[revision]) for latency in latencies),
-                latency=Quantiles(p50=0.004, p99=0.02),
-                exemplars=(Exemplar(trace_id="ab" * 16, seconds=0.4),) if total.slow[revision] else (),
-                feedback=_scores(count, self._behaviour(revision).liked),
-                first_bad=next((second.at for second in inside if second.slow[revision]), None),
-            )
-            for revision, count in sorted(total.requests.items())
-        ]
+        end = self.now + 1 if until is None else until
+        revisions, mirrors = self.seconds.windows(since, end, latencies, self._behaviour, self.now)
         return Windows(
             namespace=namespace,
             deployment=deployment,
             now=self.now,
             since=since,
             until=self.now if until is None else until,
-            revisions=tuple(revisions),
-            mirrors=_mirrors(inside, latencies),
+            revisions=revisions,
+            mirrors=mirrors,
         )
 
     def drift(self, namespace: str, deployment: str, revision: str, since: float) -> DriftWindow | Silence:
@@ -468,30 +430,6 @@ class World:
             reference=self.reference,
             steps=tuple(step for step in self.texts if since <= step.start and step.start + STEP <= until),
         )
-
-
-def _mirrors(seconds: Sequence[Second], latencies: Sequence[float]) -> tuple[MirrorWindow, ...]:
-    total: dict[tuple[str, str], Counter[str]] = {}
-    for second in seconds:
-        for pair, copies in second.copies.items():
-            total.setdefault(pair, Counter()).update(vars(copies))
-    return tuple(
-        MirrorWindow(
-            canary=canary,
-            stable=stable,
-            requests=count["requests"],
-            canary_failed=count["failing"],
-            compared=count["requests"] - count["failing"],
-            agreement=float(count["requests"] - count["failing"] - count["differing"]),
-            canary_over=tuple(LatencyCount(threshold=latency, bad=count["slow"]) for latency in latencies),
-            stable_over=tuple(LatencyCount(threshold=latency, bad=0) for latency in latencies),
-        )
-        for (canary, stable), count in total.items()
-    )
-
-
-def _scores(count: int, score: float | None) -> Scores:
-    return Scores() if score is None else Scores(count=count, total=count * score, squares=count * score * score)
 
 
 def _node_labels(name: str, machine: Hardware, labelled: bool) -> dict[str, str]:

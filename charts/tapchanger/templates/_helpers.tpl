@@ -38,6 +38,28 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ include "tapchanger.name" (dict "component" "observer") }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}
 
+{{/* Where routers and servers send their spans. */}}
+{{- define "tapchanger.spansHost" -}}
+{{- if .Values.telemetry.spansHost -}}
+{{ .Values.telemetry.spansHost }}
+{{- else if .Values.telemetry.collector.enabled -}}
+{{ include "tapchanger.name" (dict "component" "collector") }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end -}}
+{{- end }}
+
+{{/* The address of Prometheus, or an error that says what to write; empty where the observer's counts decide. */}}
+{{- define "tapchanger.prometheusUrl" -}}
+{{- if eq .Values.telemetry.source "Prometheus" -}}
+{{- if not (hasPrefix "http" .Values.telemetry.prometheus.url) -}}
+{{- fail (printf "telemetry.source is Prometheus and telemetry.prometheus.url is %q: give its address, such as --set telemetry.prometheus.url=http://prometheus.monitoring:9090" .Values.telemetry.prometheus.url) -}}
+{{- end -}}
+{{- if not (include "tapchanger.spansHost" .) -}}
+{{- fail "telemetry.source is Prometheus, but spans go to the observer: set telemetry.collector.enabled=true, or telemetry.spansHost to your own Collector" -}}
+{{- end -}}
+{{- .Values.telemetry.prometheus.url -}}
+{{- end -}}
+{{- end }}
+
 {{/* The URI of a store elsewhere, or an error that says what to write; empty for volumes. */}}
 {{- define "tapchanger.storeUri" -}}
 {{- $schemes := dict "S3" "s3://" "OCI" "oci://" -}}

@@ -13,7 +13,7 @@ from tapchanger_cli.subject import Subject
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, table, truth
 from tapchanger_cli.words import number, of, percent
 from tapchanger_operator.api import reasons
-from tapchanger_operator.api.status import AnalysisStatus, MirrorStatus, ObjectiveEvidence
+from tapchanger_operator.api.analysis import AnalysisStatus, MirrorStatus, ObjectiveEvidence
 
 _COLOURS: Final = {"Pass": GOOD, "Fail": BAD, "Inconclusive": WAITING, "Error": BAD}
 _CELLS: Final = 8

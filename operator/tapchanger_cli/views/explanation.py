@@ -12,7 +12,7 @@ from rich.text import Text
 from tapchanger_cli.advice import advise
 from tapchanger_cli.builds import Build
 from tapchanger_cli.subject import Subject
-from tapchanger_cli.views import drift, evidence
+from tapchanger_cli.views import drift, evidence, quality
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, heading, table, truth
 from tapchanger_cli.words import clock, number
 from tapchanger_operator.api import reference
@@ -47,6 +47,8 @@ def _sections(subject: Subject, build: Build | None, program: str) -> Iterator[t
             yield "Where the time or the errors come from", Group(*blame)
     if subject.status.drift:
         yield "Whether traffic is like the reference", drift.view(subject.status.drift)
+    if subject.status.quality:
+        yield "How often answers are right", quality.view(subject.status.quality)
     if subject.status.rejected:
         rows = [
             (entry.revision, clock(entry.at), entry.reason, entry.uri, entry.message)

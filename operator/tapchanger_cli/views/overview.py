@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tapchanger_cli import documents
 from tapchanger_cli.subject import Subject
-from tapchanger_cli.views import drift, evidence, experiment
+from tapchanger_cli.views import capture, drift, evidence, experiment, quality, retraining
 from tapchanger_cli.views.parts import BAD, GOOD, QUIET, WAITING, facts, table
 from tapchanger_cli.words import clock, duration, left, since
 from tapchanger_operator.api import reasons
@@ -115,6 +115,12 @@ def _rest(subject: Subject) -> Iterator[tuple[str, RenderableType | str]]:
         yield "SLO", seen
     if subject.status.drift:
         yield "Drift", drift.short(subject.status.drift)
+    if subject.status.retraining and (subject.status.retraining.message or subject.status.retraining.runs):
+        yield "Retraining", retraining.short(subject.status.retraining)
+    if subject.status.quality:
+        yield "Quality", quality.short(subject.status.quality)
+    if subject.status.capture:
+        yield "Captured texts", capture.view(subject.status.capture)
     if subject.rejection:
         yield "Rejected", f"{subject.rejection.revision} at {clock(subject.rejection.at)} ({subject.rejection.reason})"
     if subject.status.controls:

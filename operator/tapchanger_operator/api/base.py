@@ -89,6 +89,12 @@ def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
+def joined(*several: dict[str, Any]) -> dict[str, Any]:
+    """The CEL rules of `several` schema extensions as one."""
+    key = "x-kubernetes-validations"
+    return {key: [rule for one in several for rule in one[key]]}
+
+
 def readable(value: float | None) -> str | None:
     """Seconds as status shows a latency: `38ms`, `1.2s`; None where there is none."""
     if value is None:

@@ -8,6 +8,8 @@
 | `tapchanger.dev/resume` | `REVISION/STEP [reason]` | a step that could not be decided in time starts anew |
 | `tapchanger.dev/abort` | `REVISION [reason]` | the canary is rolled back; during a watch, the previous revision returns |
 | `tapchanger.dev/retry` | `REVISION [reason]` | a revision that was rolled back is tried again |
+| `tapchanger.dev/retrain` | `[reason]` | a run of `spec.retraining` is started (`status.retraining.answers`) |
+| `tapchanger.dev/retrained` | `RUN succeeded [reason]`, `RUN failed [reason]` | the service that a webhook told ends its run |
 
 All but `pause` are orders: each value is carried out once, and `status.controls` says what came of it. To give the
 same order again, remove the annotation first or change its reason. An order names its revision, so that one which
@@ -28,6 +30,9 @@ Order = Literal["promote", "skip", "resume", "abort", "retry"]
 PAUSE: Final = f"{GROUP}/pause"
 ORDERS: Final[tuple[Order, ...]] = ("promote", "skip", "resume", "abort", "retry")
 """In the order in which they are carried out when several come at once."""
+RetrainingOrder = Literal["retrain", "retrained"]
+RETRAINING_ORDERS: Final[tuple[RetrainingOrder, ...]] = ("retrain", "retrained")
+"""These are about no revision; :mod:`tapchanger_operator.decide.retraining` carries them out."""
 NEEDS_STEP: Final = frozenset({"skip", "resume"})
 NEEDS_REASON: Final = frozenset({"skip"})
 BY_SUFFIX: Final = "-by"
@@ -48,7 +53,7 @@ class Command:
     reason: str
 
 
-def annotation(order: Order) -> str:
+def annotation(order: Order | RetrainingOrder) -> str:
     """The annotation that gives an order."""
     return f"{GROUP}/{order}"
 

@@ -31,6 +31,20 @@ the operator looks at it (reason `InvalidSpec`).
 """
 
 
+Like = Literal["hours", "hoursOfWeek"]
+
+
+class DriftCompare(Model):
+    """What traffic is compared with where days or weeks have a rhythm."""
+
+    like: Literal["reference", Like] = Field(
+        default="reference",
+        description="reference: always the reference. hours: the same hour (UTC) of earlier days, once three of them were "
+        "seen; hoursOfWeek: the same hour of earlier weeks, once two of them were seen. Until then, and where an hour has too "
+        "few texts, the reference.",
+    )
+
+
 class DriftSpec(Model):
     """When traffic counts as changed, and what happens then."""
 
@@ -50,15 +64,20 @@ class DriftSpec(Model):
             ("self.all(f, self.exists_one(g, f == g))", "a feature is named twice; write each of them once")
         ),
     )
+    compare: DriftCompare = Field(
+        default=DriftCompare(),
+        description="Whether like hours are compared with each other, for texts that have seasons.",
+    )
     false_alarm_every: Duration = Field(
         default="30d",
         description="Mean time between two alarms while texts are like the reference. A longer one means later alarms.",
         json_schema_extra=rules(("!self.matches('^[0-9.]+(ms|s)$')", "write minutes, hours or days, for example 30d")),
     )
-    action: Literal["Alert", "Hold", "Rollback"] = Field(
+    action: Literal["Alert", "Hold", "Rollback", "Retrain"] = Field(
         default="Alert",
         description="What drift causes. Alert: a condition, an Event and metrics. Hold: rollouts wait as well. Rollback: where "
-        "answers changed while the texts did not, the previous revision takes over, as long as it is warm.",
+        "answers changed while the texts did not, the previous revision takes over, as long as it is warm. Retrain: a run of "
+        "`retraining` is started.",
     )
 
     @field_validator("reference", mode="before")

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model, rules
+from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model, PollInterval, rules
 from tapchanger_operator.api.credentials import Credentials
 from tapchanger_serving.contract.distill import DISTILL, Distill
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
@@ -17,7 +17,7 @@ from tapchanger_serving.contract.plans import TensorRtOptions
 CONTROL: Final = "control"
 """The name of the base spec's own arm."""
 
-Metric = Literal["latency", "availability", "feedback", "confidence"]
+Metric = Literal["latency", "availability", "feedback", "confidence", "accuracy"]
 
 _NAME: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _NAME_HELP: Final = "write a name of lower-case letters, digits and '-', such as b or int8"
@@ -39,6 +39,7 @@ class VariantModel(Model):
         ),
     )
     credentials: Credentials | None = Field(default=None, description="The base spec's, where it is left out.")
+    poll_interval: PollInterval | None = Field(default=None, description="The base spec's, where it is left out.")
     task: Task | None = Field(default=None, description="The base spec's task; may be left out.")
 
 
@@ -112,7 +113,8 @@ class Experiment(Model):
     metric: Metric = Field(
         default="latency",
         description="latency: share of requests within the first latency objective; availability: share answered; "
-        "feedback: mean score that users gave; confidence: mean score of the labels that were answered.",
+        "feedback: mean score that users gave; confidence: mean score of the labels that were answered; accuracy: share of "
+        "right answers among those whose true label came.",
     )
     min_effect: float = Field(
         default=0.0, ge=0, lt=1, description="Smallest difference that matters, as a share: 0.01 is one point."
@@ -150,6 +152,12 @@ SPEC_RULES: Final = rules(
         "a variant's task must be the base spec's: leave out variants[].model.task or write the same one",
     ),
     (
+        "!has(self.variants) || "
+        "self.variants.all(v, !has(v.model) || !has(v.model.pollInterval) || v.model.uri != self.model.uri)",
+        "a variant with the base spec's address is polled with it: write model.pollInterval in place of "
+        "variants[].model.pollInterval",
+    ),
+    (
         "!has(self.experiment) || self.experiment.metric != 'latency' || self.slo.objectives.exists(o, has(o.latency))",
         "experiment.metric latency needs a latency objective: add {latency: 50ms, target: 0.99} to slo.objectives, "
         "or compare by availability or feedback",
@@ -158,6 +166,16 @@ SPEC_RULES: Final = rules(
         "!has(self.experiment) || self.experiment.metric != 'confidence' || self.model.task == 'text-classification'",
         "experiment.metric confidence needs the task text-classification: other answers have no score; "
         "compare by latency, availability or feedback",
+    ),
+    (
+        "self.model.task == 'text-classification' || !((has(self.experiment) && self.experiment.metric == 'accuracy') || "
+        "self.slo.objectives.exists(o, has(o.accuracy)))",
+        "accuracy needs the task text-classification: of other answers no label says whether they are right",
+    ),
+    (
+        "!has(self.rollout.mirror) || self.rollout.mirror == 0 || self.slo.objectives.exists(o, !has(o.accuracy))",
+        "rollout.mirror needs an objective of latency or availability too, since copies are not labelled: "
+        "add {availability: 0.999} to slo.objectives",
     ),
     (
         "!has(self.experiment) || !has(self.experiment.stickyBy) || self.router.type == 'Envoy'",

@@ -36,7 +36,18 @@ def entries() -> list[tuple[str, str, str]]:
 
 def render() -> str:
     """The page as Markdown."""
-    types = {"READY", "BUILT", "SERVING", "PROGRESSING", "ANALYSIS", "SLO_MET", "DRIFT_FREE", "STALLED", "EXPERIMENT"}
+    types = {
+        "READY",
+        "BUILT",
+        "SERVING",
+        "PROGRESSING",
+        "ANALYSIS",
+        "SLO_MET",
+        "DRIFT_FREE",
+        "STALLED",
+        "EXPERIMENT",
+        "RETRAINING",
+    }
     lines = [_HEADER, "## Condition types\n", "| type | meaning |", "|---|---|"]
     rows = entries()
     lines += [f"| `{value}` | {meaning} |" for name, value, meaning in rows if name in types]

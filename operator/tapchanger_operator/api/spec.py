@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, PollInterval, rules
+from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, PollInterval, joined, rules
+from tapchanger_operator.api.capture import CaptureSpec
 from tapchanger_operator.api.credentials import Credentials
 from tapchanger_operator.api.drift import DriftSpec
 from tapchanger_operator.api.experiment import SPEC_RULES, VARIANTS_RULES, Experiment, Variant
+from tapchanger_operator.api.retraining import RETRAINING_RULES, RetrainingSpec
 from tapchanger_operator.api.rollout import RolloutSpec
 from tapchanger_serving.contract.distill import DISTILL, Distill
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
@@ -124,14 +126,23 @@ class ServingSpec(Model):
     template: PodTemplate = PodTemplate()
 
 
+FEWEST_LABELS = 50
+
+
 class Objective(Model):
-    """One promise: a share `target` of requests answered within `latency`, or a share `availability` answered at all."""
+    """One promise: a share `target` of requests answered within `latency`, a share `availability` answered at all, or a share
+    `accuracy` of the labelled answers right.
+    """
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "has(self.latency) != has(self.availability)",
-                "an objective is either {latency: 50ms, target: 0.99} or {availability: 0.999}",
+                "[has(self.latency), has(self.availability), has(self.accuracy)].filter(x, x).size() == 1",
+                "an objective is one of {latency: 50ms, target: 0.99}, {availability: 0.999} and {accuracy: 0.9}",
+            ),
+            (
+                "has(self.accuracy) || !(has(self.slice) || has(self.minLabels))",
+                "slice and minLabels belong to accuracy: {accuracy: 0.9, slice: source=tweets, minLabels: 50}",
             ),
             ("has(self.latency) == has(self.target)", "latency and target go together: {latency: 50ms, target: 0.99}"),
         )
@@ -140,6 +151,30 @@ class Objective(Model):
     latency: Duration | None = None
     target: float | None = Field(default=None, ge=0.5, lt=1)
     availability: float | None = Field(default=None, ge=0.5, lt=1)
+    accuracy: float | None = Field(
+        default=None,
+        ge=0.5,
+        lt=1,
+        description="Share of right answers among those whose true label came to the observer's POST /v1/feedback.",
+    )
+    slice: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=160,
+        pattern="^[^=]+(=|<=).+$",
+        description="Only answers of one kind: answer=LABEL, label=LABEL, tokens<=64, or NAME=VALUE that feedback names.",
+    )
+    min_labels: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description=f"Labelled answers that a canary must have before it passes; {FEWEST_LABELS} by default.",
+    )
+
+    @property
+    def fewest_labels(self) -> int:
+        """Labels below which accuracy says nothing good."""
+        return FEWEST_LABELS if self.min_labels is None else self.min_labels
 
 
 DEFAULT_OBJECTIVES = (Objective(latency="250ms", target=0.99), Objective(availability=0.999))
@@ -215,7 +250,7 @@ class RouterSpec(Model):
 class TransformerDeploymentSpec(Model):
     """What to serve and how good it must be. Everything but `model` has a default that serves well."""
 
-    model_config = ConfigDict(json_schema_extra=SPEC_RULES)
+    model_config = ConfigDict(json_schema_extra=joined(SPEC_RULES, RETRAINING_RULES))
 
     model: ModelSpec
     engine: EngineSpec = EngineSpec()
@@ -223,6 +258,10 @@ class TransformerDeploymentSpec(Model):
     slo: SloSpec = SloSpec()
     rollout: RolloutSpec = RolloutSpec()
     drift: DriftSpec = DriftSpec()
+    retraining: RetrainingSpec | None = Field(default=None, description="What trains the model anew, and when.")
+    capture: CaptureSpec | None = Field(
+        default=None, description="Texts that are kept for retraining. By default none are."
+    )
     router: RouterSpec = RouterSpec()
     variants: list[Variant] = Field(
         default=[],

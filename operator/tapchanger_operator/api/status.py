@@ -6,11 +6,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from tapchanger_operator.api.analysis import AnalysisStatus, MirrorStatus
 from tapchanger_operator.api.arms import ArmFigure, ArmNext, DifferenceStatus, ExperimentStatus
-from tapchanger_operator.api.base import FreeForm, StatusModel, unix
+from tapchanger_operator.api.base import StatusModel, unix
+from tapchanger_operator.api.capture import CaptureStatus
 from tapchanger_operator.api.drift import DriftStatus
 from tapchanger_operator.api.hardware import HardwareStatus
 from tapchanger_operator.api.polling import PollStatus
+from tapchanger_operator.api.quality import QualityStatus
+from tapchanger_operator.api.retraining import RetrainingStatus
 from tapchanger_serving.contract.messages import Inspection
 
 
@@ -52,44 +56,6 @@ class RevisionStatus(StatusModel):
     replicas: int = 0
     ready: int = 0
     since: str | None = None
-
-
-class SliceStatus(StatusModel):
-    """Texts of one kind: how many were compared, and which share of them was answered alike."""
-
-    name: str
-    texts: int
-    agreement: float
-
-
-class FlipStatus(StatusModel):
-    """Texts that the stable revision gave one label and the canary another."""
-
-    stable: str
-    canary: str
-    texts: int
-
-
-class MirrorStatus(StatusModel):
-    """Requests that were copied to a canary before its first step, and how its answers compare with the stable revision's.
-
-    `until` is unset while requests are copied. `requests` were answered by both; `agreement` is the mean share of their texts
-    that were answered alike, with an interval that holds at all times. `slices` are those that agree least.
-    """
-
-    percent: int
-    since: str
-    until: str | None = None
-    requests: int = 0
-    failed: int = Field(default=0, description="Requests that only the stable revision answered.")
-    agreement: float | None = None
-    agreement_low: float | None = None
-    agreement_high: float | None = None
-    p99: str | None = Field(default=None, description="Of the canary, from the router to the answer made.")
-    stable_p99: str | None = Field(default=None, description="Of the stable revision, for the same requests.")
-    flips: list[FlipStatus] = []
-    slices: list[SliceStatus] = []
-    exemplars: list[str] = Field(default=[], description="Trace ids of requests that were answered differently.")
 
 
 class CanaryStatus(RevisionStatus):
@@ -163,50 +129,6 @@ class ArmStatus(StatusModel):
     reason: str = ""
     message: str = ""
     stalled: bool = False
-
-
-class ObjectiveEvidence(StatusModel):
-    """One objective's figures for the canary."""
-
-    objective: str
-    requests: int
-    bad: int
-    stable_requests: int
-    stable_bad: int
-    e_value: float
-    threshold: float
-
-
-BlameStage = Literal["Queue", "Compute", "PreProcessing", "PostProcessing", "Network", "Errors", "Node", "Unknown"]
-
-
-class BlameStatus(StatusModel):
-    """What sets a failed revision apart from the stable one beside it."""
-
-    stage: BlameStage
-    objective: str
-    message: str
-    share: float = Field(default=0.0, description="How much of the difference to the stable revision it makes, 0 to 1.")
-    exemplars: list[str] = Field(default=[], description="Trace ids of real requests that show it.")
-
-
-class AnalysisStatus(StatusModel):
-    """The last look at the canary, before its first step (`mirroring`) or in one, or at the stable revision after its
-    promotion (`watching`). `state` is the running test's memory.
-    """
-
-    revision: str
-    watching: bool = False
-    mirroring: bool = False
-    verdict: Literal["Pass", "Fail", "Inconclusive", "Error"]
-    reason: str
-    message: str
-    requests: int = 0
-    evidence: list[ObjectiveEvidence] = []
-    exemplars: list[str] = Field(default=[], description="Trace ids of real slow or failed requests.")
-    blame: BlameStatus | None = None
-    at: str
-    state: FreeForm = {}
 
 
 class Rejection(StatusModel):
@@ -291,6 +213,9 @@ class TransformerDeploymentStatus(StatusModel):
     endpoints: Endpoints | None = None
     slo: SloStatus | None = None
     drift: DriftStatus | None = None
+    retraining: RetrainingStatus | None = None
+    quality: QualityStatus | None = None
+    capture: CaptureStatus | None = None
 
     def wire(self) -> dict[str, Any]:
         """As the status subresource has it; unset fields and empty lists are left out."""

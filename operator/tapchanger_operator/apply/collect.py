@@ -21,17 +21,20 @@ PERIOD_SECONDS: Final = 86400.0
 
 
 class Collections:
-    """The last day on which this process looked after each namespace. It only saves calls: a day's Job is made once."""
+    """What this process has looked after today, such as a namespace. It only saves calls: a day's Job is made once."""
 
     def __init__(self) -> None:
-        self._days: dict[str, int] = {}
+        self._day = 0
+        self._done: set[str] = set()
         self._lock = threading.Lock()
 
-    def due(self, namespace: str, day: int) -> bool:
-        """Whether nobody has looked after the namespace on `day`; from now on somebody has."""
+    def due(self, what: str, day: int) -> bool:
+        """Whether nobody has looked after it on `day`; from now on somebody has."""
         with self._lock:
-            due = self._days.get(namespace) != day
-            self._days[namespace] = day
+            if day != self._day:
+                self._day, self._done = day, set()
+            due = what not in self._done
+            self._done.add(what)
             return due
 
 

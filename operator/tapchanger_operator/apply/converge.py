@@ -11,7 +11,7 @@ from tapchanger_operator.errors import UserError
 from tapchanger_operator.kube import Kube
 from tapchanger_operator.names import Owner, Ref
 from tapchanger_operator.plan.common import Manifest
-from tapchanger_operator.plan.objects import Plan, kept_jobs
+from tapchanger_operator.plan.objects import Plan, kept
 from tapchanger_operator.snapshot import Snapshot
 
 
@@ -92,7 +92,7 @@ def _apply_owned(kube: Kube, applied: Applied, snapshot: Snapshot, manifest: Man
 def _not_planned(snapshot: Snapshot, plan: Plan) -> list[Ref]:
     """What the deployment has and does not need: its own objects only, and nothing of a revision that must run."""
     needed = {Ref.of(manifest) for manifest in plan.owned}
-    needed |= {Ref("Job", snapshot.owner.namespace, job) for job in kept_jobs(snapshot)}
+    needed |= kept(snapshot)
 
     def leaves(ref: Ref) -> bool:
         meta = snapshot.live[ref]["metadata"]

@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.analysis import AnalysisStatus, BlameStatus
 from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
-from tapchanger_operator.api.status import (
-    AnalysisStatus,
-    BlameStatus,
-    Rejection,
-    RetiringStatus,
-    TransformerDeploymentStatus,
-)
+from tapchanger_operator.api.status import Rejection, RetiringStatus, TransformerDeploymentStatus
 from tapchanger_operator.decide.culprit import culprit_of, in_words
-from tapchanger_operator.decide.judge import objectives, window_of
+from tapchanger_operator.decide.objectives import objectives, window_of
 from tapchanger_operator.decide.state import Change, Outcome
 from tapchanger_serving.contract.windows import Windows
 
@@ -44,7 +39,9 @@ def explain(
     broken = next((objective for objective in objectives(spec) if objective.name == unknown.objective), None)
     if broken is None:
         return outcome, analysis
-    found = culprit_of(broken, window_of(windows, retiring.revision), window_of(windows, stable.revision))
+    found = culprit_of(
+        broken, window_of(windows, retiring.revision), window_of(windows, stable.revision), windows.skews
+    )
     if found is None or found.stage == "Unknown":
         return outcome, analysis
     known = analysis.model_copy(update={"blame": found, "message": _reworded(analysis.message, unknown, found)})

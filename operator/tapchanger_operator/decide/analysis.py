@@ -81,7 +81,7 @@ def analyse(
         seen = _remembered(before) if silent else counts[objective.name]
         after = before if silent else blocks.learn(objective, seen, look, before)
         after = _learn(objective, seen, look, after)
-        gathered.append(_evidence(objective, seen, after, log_threshold, _comparable(seen, look, settings)))
+        gathered.append(_evidence(objective, seen, after, log_threshold, _comparable(objective, seen, look, settings)))
         entries.append(_stored(before, after, log_threshold))
     verdict = _verdict(objectives, counts, look, settings, tuple(gathered))
     return verdict, AnalysisState(tuple(entries))
@@ -102,8 +102,9 @@ def _verdict(
         return Verdict("Fail", evidence.OBJECTIVE_BREACHED, message, gathered, worst.objective)
     if look.data_age is None or look.data_age > settings.stale_after:
         return _inconclusive(evidence.OBSERVER_SILENT, explain.silent(look, settings), look, settings, gathered)
-    requests = min(seen.step_canary.requests for seen in counts.values())
-    if all(seen.canary.requests == 0 for seen in counts.values()):
+    asked = [counts[objective.name] for objective in objectives if not objective.labelled]
+    requests = min((seen.step_canary.requests for seen in asked), default=settings.min_requests)
+    if asked and all(seen.canary.requests == 0 for seen in counts.values()):
         return _inconclusive(
             evidence.NO_REQUESTS, "no request of the canary has been seen yet", look, settings, gathered
         )
@@ -111,11 +112,14 @@ def _verdict(
     if shared:
         message = explain.shared(by_name[shared[0].objective], shared[0])
         return _inconclusive(evidence.NOT_SHOWN_WORSE, message, look, settings, gathered, shared[0].objective)
-    if not _enough(requests, look, settings):
+    if asked and not _enough(requests, look, settings):
         message = explain.too_few(requests, look, settings)
         return _inconclusive(evidence.TOO_FEW_REQUESTS, message, look, settings, gathered)
     for objective in objectives:
         step = counts[objective.name].step_canary
+        if objective.labelled and step.requests < objective.min_labels:
+            message = explain.too_few_labels(objective, step)
+            return _inconclusive(evidence.TOO_FEW_LABELS, message, look, settings, gathered, objective.name)
         if not supports(objective, step, settings, look.elapsed):
             message = explain.undecided(objective, step)
             return _inconclusive(evidence.UNDECIDED, message, look, settings, gathered, objective.name)
@@ -138,7 +142,8 @@ def supports(objective: Objective, step: Counts, settings: Settings, elapsed: fl
         return False
     breaches = [sequential.fine_breach(budget)]
     if elapsed >= settings.patience * (2.0 if forgiven else 1.0):
-        breaches.append(sequential.breach_worth_catching(budget, settings.min_requests))
+        expected = objective.min_labels if objective.labelled else settings.min_requests
+        breaches.append(sequential.breach_worth_catching(budget, expected))
     wanted = math.log(ODDS_TO_PASS)
     return any(sequential.acceptance(budget, breach, step.requests, step.bad) >= wanted for breach in breaches)
 
@@ -221,10 +226,12 @@ def _compare(seen: ObjectiveCounts, look: Look, state: ObjectiveState) -> Object
     return replace(compared, versus=versus)
 
 
-def _comparable(seen: ObjectiveCounts, look: Look, settings: Settings) -> bool:
+def _comparable(objective: Objective, seen: ObjectiveCounts, look: Look, settings: Settings) -> bool:
     """Whether a stable revision serves beside the canary; one that gets nothing while the canary gets plenty does
-    not.
+    not. One without labels serves nevertheless: then nothing shows that the canary is worse.
     """
+    if objective.labelled:
+        return look.weight < 100
     silent = seen.step_stable.requests == 0 and seen.step_canary.requests >= settings.min_requests
     return look.weight < 100 and not silent
 

@@ -3,23 +3,25 @@
 The canary's slow requests are laid beside what stable's requests usually take in the same time, part by part. The part
 with the largest excess is named where it makes at least half of all excess and is clearly the largest; otherwise it is
 Unknown, with what was seen. Waiting needs care: a server that works twice as long for a text also lets others wait, so
-where the work per text has grown, the wait counts for the work (the waiting time of a queue grows with its service time:
-Kleinrock, "Queueing Systems", volume 1, 1975, equation 5.67).
+where the work per text has grown, the wait counts for the work, as far as a server that is busy so much of its time can
+make anyone wait (the mean wait of a queue by service time and utilization: Kleinrock, "Queueing Systems", volume 1, 1975,
+equation 5.67).
 
 The figures are means of samples and describe; that the canary is worse at all has been decided elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tapchanger_operator.api.status import BlameStage
-from tapchanger_operator.decide import concentration
+from tapchanger_operator.api.analysis import BlameStage
+from tapchanger_operator.decide import clocks, concentration
+from tapchanger_operator.decide.clocks import Doubt
 from tapchanger_operator.decide.evidence import Objective
 from tapchanger_operator.decide.explain import duration, percent
-from tapchanger_serving.contract.windows import RevisionWindow, Stages
+from tapchanger_serving.contract.windows import ClockSkew, RevisionWindow, Stages
 
 FEWEST_SLOW: Final = 3
 """Slow requests with server spans below which nothing is said of where their time went."""
@@ -32,6 +34,8 @@ GROWN: Final = 1.5
 """The work for one text has grown where it takes so many times what stable's takes."""
 PLAUSIBLE: Final = 0.05
 """The added work is no reason to wait for more than twenty times as long, unless a server is hopelessly overloaded."""
+UNEVEN: Final = 9.0
+"""The squared coefficient of variation of the work, at most: one text in ten that takes all of the time."""
 SMALLEST: Final = 0.001
 """Seconds of excess that are worth a word."""
 NAMES: Final[Mapping[BlameStage, str]] = {
@@ -66,12 +70,17 @@ class Blame:
     excess: Mapping[BlameStage, float] = field(default_factory=dict)
 
 
-def blame(objective: Objective, canary: RevisionWindow, stable: RevisionWindow) -> Blame | None:
+def blame(
+    objective: Objective, canary: RevisionWindow, stable: RevisionWindow, skews: Sequence[ClockSkew] = ()
+) -> Blame | None:
     """What is to blame for the canary's bad requests of one objective; None where it has none.
 
-    Both windows are of the same time; `stable` has no requests where no stable revision serves beside the canary.
+    Both windows are of the same time; `stable` has no requests where no stable revision serves beside the canary. `skews` are
+    the nodes whose clocks differ from the routers'.
     """
     failing = _failing_more(canary, stable)
+    if objective.labelled:
+        return None
     if objective.kind == "availability":
         return _errors(canary, stable, 1.0) if canary.unavailable else None
     slowing = _slow_rate(objective, canary) - _slow_rate(objective, stable)
@@ -80,25 +89,30 @@ def blame(objective: Objective, canary: RevisionWindow, stable: RevisionWindow) 
     if not _slow_rate(objective, canary):
         return None
     on_node = concentration.slow_node(canary, stable)
-    return Blame("Node", on_node[1], on_node[0]) if on_node else _time(objective, canary, stable)
+    return (
+        Blame("Node", on_node[1], on_node[0])
+        if on_node
+        else _time(objective, canary, stable, clocks.doubt(skews, canary, stable))
+    )
 
 
-def dominant(objective: Objective, window: RevisionWindow) -> str | None:
+def dominant(objective: Objective, window: RevisionWindow, skews: Sequence[ClockSkew] = ()) -> str | None:
     """What most of the bad requests' time or failures are, without anything to compare with; None where it isn't known."""
     if objective.kind == "availability" or window.unavailable > _slow_rate(objective, window) * window.requests:
         return _codes(window.codes, window.requests) if window.codes else None
     stages = _slow(objective, window)
     parts = _parts(stages)
     total = sum(parts.values())
+    certain = clocks.certain(parts, clocks.doubt(skews, window))
     if stages.spans < FEWEST_SLOW or total <= 0:
         return None
     top = max(parts, key=parts.__getitem__)
-    if parts[top] < HALF * total:
+    if certain[top] < HALF * total:
         return None
     return f"{NAMES[top]} took {duration(parts[top])} of the {duration(total)} of slow requests"
 
 
-def _time(objective: Objective, canary: RevisionWindow, stable: RevisionWindow) -> Blame:
+def _time(objective: Objective, canary: RevisionWindow, stable: RevisionWindow, doubt: Doubt) -> Blame:
     slow = _slow(objective, canary)
     which, seen = ("slow requests", slow) if slow.spans >= FEWEST_SLOW else ("all requests", canary.stages)
     parts = _parts(seen)
@@ -111,8 +125,26 @@ def _time(objective: Objective, canary: RevisionWindow, stable: RevisionWindow) 
     excess = {part: parts[part] - usual[part] for part in parts if part in usual}
     # Slow requests tend to be long ones, whose work is longer in any revision: all of both are alike in length.
     alike = canary.stages if canary.stages.spans >= FEWEST else seen
-    excess = _settled(excess, alike, stable.stages)
-    return _largest(excess, parts, usual, which, concentration.long_texts(canary, stable))
+    certain = clocks.certain(excess, doubt)
+    settled = _settled(certain, alike, stable.stages) if _keeps_waiting(canary) else certain
+    found = _largest(settled, parts, usual, which, concentration.long_texts(canary, stable))
+    return _undoubted(found, excess, doubt, _more(seen, stable.stages)) if doubt.seconds else found
+
+
+def _more(seen: Stages, usual: Stages) -> float | None:
+    """By how many seconds the router's own measure exceeds stable's, where it is known of both."""
+    return None if seen.seconds is None or usual.seconds is None else seen.seconds - usual.seconds
+
+
+def _undoubted(found: Blame, measured: Mapping[BlameStage, float], doubt: Doubt, whole: float | None) -> Blame:
+    """A blame of which no clock is the reason: what is named must make half of what the router's own clock says."""
+    changed = any(measured[part] > SMALLEST for part in clocks.BETWEEN & measured.keys())
+    named = found.excess.get(found.stage)
+    if named is not None and whole is not None:
+        sure = min(named, whole) if found.stage in clocks.BETWEEN else named
+        if sure < max(HALF * whole, SMALLEST):
+            return Blame("Unknown", f"where the time went can't be told: {doubt.message}", excess=found.excess)
+    return replace(found, message=f"{found.message}; {doubt.message}") if changed else found
 
 
 def _largest(
@@ -137,6 +169,20 @@ def _largest(
     if "Queue" not in excess and "Queue" in parts:
         words.append(f"requests waited {duration(parts['Queue'])} for it, stable's {duration(usual['Queue'])}")
     return Blame(first, "; ".join([*words, long_texts] if long_texts else words), min(1.0, share), excess)
+
+
+def _keeps_waiting(window: RevisionWindow) -> bool:
+    """Whether the work may be why requests wait: for at least half of it, by the mean wait at one server with this load.
+
+    One server and batches of one request are assumed, which makes the load too high rather than too low.
+    """
+    stages = window.stages
+    if stages.queue is None or stages.compute is None or window.first_seen is None or window.last_seen is None:
+        return True
+    work = stages.compute + (stages.pre or 0.0) + (stages.post or 0.0)
+    watched = window.last_seen - window.first_seen
+    busy = window.requests * work / watched if watched > 0 else 1.0
+    return busy >= 1 or work * busy / (1 - busy) * (1 + UNEVEN) / 2 >= HALF * stages.queue
 
 
 def _settled(excess: Mapping[BlameStage, float], alike: Stages, usual: Stages) -> dict[BlameStage, float]:

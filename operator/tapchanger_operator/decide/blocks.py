@@ -92,6 +92,8 @@ def worse(objective: Objective, seen: ObjectiveCounts, state: ObjectiveState) ->
     changes from moment to moment: then the blocks of time must show it too. Taking the smaller of two e-values is always
     allowed.
     """
+    if objective.labelled:
+        return state.versus.log_e  # wrong answers don't hang together in time
     both = (seen.canary.requests, seen.canary.bad, seen.stable.requests, seen.stable.bad)
     block = added(both, state.blocked)
     now = shared(objective.budget, (block[0], block[1]), (block[2], block[3]))

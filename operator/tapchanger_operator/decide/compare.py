@@ -36,6 +36,7 @@ KINDS: Final[Mapping[Metric, Kind]] = {
     "availability": "binary",
     "feedback": "score",
     "confidence": "score",
+    "accuracy": "binary",
 }
 
 
@@ -181,8 +182,9 @@ def _tally(arm: ArmStatus, metric: str) -> Tally:
 
 def outcomes(window: RevisionWindow, metric: Metric, threshold: float | None) -> tuple[int, float, float]:
     """Number, sum and sum of squares of the outcomes of one metric: 1 is good, 0 is bad, scores are between."""
-    if metric in ("feedback", "confidence"):
-        scores = window.feedback if metric == "feedback" else window.confidence
+    told = {"feedback": window.feedback, "confidence": window.confidence, "accuracy": window.labels_came}
+    if metric in told:
+        scores = told[metric]
         return scores.count, scores.total, scores.squares
     bad = window.unavailable
     if metric == "latency":

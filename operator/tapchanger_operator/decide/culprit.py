@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from tapchanger_operator.api.status import BlameStatus
+from tapchanger_operator.api.analysis import BlameStatus
 from tapchanger_operator.decide.blame import blame
 from tapchanger_operator.decide.evidence import Objective
-from tapchanger_serving.contract.windows import RevisionWindow
+from tapchanger_serving.contract.windows import ClockSkew, RevisionWindow
 
 _EXEMPLARS: Final = 3
 _IN_WORDS: Final = 2
 
 
-def culprit_of(objective: Objective, canary: RevisionWindow, stable: RevisionWindow) -> BlameStatus | None:
+def culprit_of(
+    objective: Objective, canary: RevisionWindow, stable: RevisionWindow, skews: Sequence[ClockSkew] = ()
+) -> BlameStatus | None:
     """What is to blame for a failed objective; None where the canary has no bad request of it."""
-    culprit = blame(objective, canary, stable)
+    culprit = blame(objective, canary, stable, skews)
     if culprit is None:
         return None
     failing = culprit.stage == "Errors" or objective.kind == "availability"

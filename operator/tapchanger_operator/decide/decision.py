@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from tapchanger_operator.api.status import AnalysisStatus, TransformerDeploymentStatus
+from tapchanger_operator.api.analysis import AnalysisStatus
+from tapchanger_operator.api.status import TransformerDeploymentStatus
 from tapchanger_operator.decide import afterwards, arms, judge, rollout, trial
 from tapchanger_operator.decide.state import Outcome, State, Target
 from tapchanger_operator.resolve.resolution import Resolution

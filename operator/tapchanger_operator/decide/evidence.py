@@ -18,6 +18,8 @@ NOT_SHOWN_WORSE: Final = "NotShownWorse"
 """Inconclusive: an objective is broken, but it is not shown that the canary does worse than the stable revision."""
 TOO_FEW_REQUESTS: Final = "TooFewRequests"
 """Inconclusive: the canary has answered fewer than `min_requests` in this step."""
+TOO_FEW_LABELS: Final = "TooFewLabels"
+"""Inconclusive: fewer of the canary's answers have been labelled than `min_labels`."""
 UNDECIDED: Final = "Undecided"
 """Inconclusive: enough requests, but the bad rate is too close to the budget to pass or to fail."""
 NO_REQUESTS: Final = "NoRequests"
@@ -34,13 +36,16 @@ INVALID_COUNTS: Final = "InvalidCounts"
 class Objective:
     """A promise to users, with the share `target` (0 < target < 1) of requests that keep it.
 
-    `latency`: answered within `threshold_seconds`; `availability`: answered without a server's error. `name` is unique.
+    `latency`: answered within `threshold_seconds`; `availability`: answered without a server's error; `accuracy`: the answer
+    was right, of the requests that have been labelled, in `slice` if there is one. `name` is unique.
     """
 
     name: str
-    kind: Literal["latency", "availability"]
+    kind: Literal["latency", "availability", "accuracy"]
     target: float
     threshold_seconds: float | None = None
+    slice: str | None = None
+    min_labels: int = 0
 
     @property
     def budget(self) -> float:
@@ -51,6 +56,11 @@ class Objective:
     def key(self) -> str:
         """What the evidence gathered so far is about; when it changes, evidence starts anew."""
         return f"{self.name}|{self.kind}|{self.threshold_seconds}|{self.target}"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it counts labels that come later, rather than requests."""
+        return self.kind == "accuracy"
 
 
 @dataclass(frozen=True, slots=True)

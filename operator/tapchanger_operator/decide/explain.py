@@ -56,11 +56,18 @@ def too_few(requests: int, look: Look, settings: Settings) -> str:
     return f"{requests} requests seen in {duration(look.elapsed)} of this step; {pace}"
 
 
+def too_few_labels(objective: Objective, canary: Counts) -> str:
+    """What a step waits for that has requests, but labels that come late."""
+    where = f" in {objective.slice}" if objective.slice else ""
+    return f"{canary.requests} of {objective.min_labels} labelled answers of the canary{where} have come so far"
+
+
 def undecided(objective: Objective, step: Counts) -> str:
     """Why a step with enough requests is not passed yet."""
+    begin = "so far" if objective.labelled else "in this step"
     return (
-        f"in this step {_share(objective, step)}; the objective allows {percent(objective.budget)}, "
-        "and it takes more requests to tell"
+        f"{begin} {_share(objective, step)}; the objective allows {percent(objective.budget)}, "
+        f"and it takes more {'labels' if objective.labelled else 'requests'} to tell"
     )
 
 
@@ -92,10 +99,16 @@ def duration(seconds: float) -> str:
 
 def _facts(objective: Objective, evidence: Evidence) -> str:
     budget = percent(objective.budget)
-    return f"{_share(objective, evidence.canary)}; the objective allows {budget}; {_beside(evidence)}"
+    beside = _beside(evidence)
+    if objective.labelled and evidence.stable_e is not None and not evidence.stable.requests:
+        beside = "none of stable's have been labelled"
+    return f"{_share(objective, evidence.canary)}; the objective allows {budget}; {beside}"
 
 
 def _share(objective: Objective, counts: Counts) -> str:
+    if objective.labelled:
+        where = f" in {objective.slice}" if objective.slice else ""
+        return f"{counts.bad} of {counts.requests} labelled answers{where} were wrong ({percent(counts.rate)})"
     if objective.kind == "latency" and objective.threshold_seconds is not None:
         what = f"took longer than {duration(objective.threshold_seconds)}"
     else:

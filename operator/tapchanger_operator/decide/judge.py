@@ -7,28 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tapchanger_operator.api.analysis import AnalysisStatus, MirrorStatus, ObjectiveEvidence
 from tapchanger_operator.api.base import seconds, timestamp
 from tapchanger_operator.api.rollout import RolloutSpec
-from tapchanger_operator.api.spec import Objective as ObjectiveSpec
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
-from tapchanger_operator.api.status import (
-    AnalysisStatus,
-    MirrorStatus,
-    ObjectiveEvidence,
-    TransformerDeploymentStatus,
-)
+from tapchanger_operator.api.status import TransformerDeploymentStatus
 from tapchanger_operator.decide import mirror
 from tapchanger_operator.decide.analysis import (
     AnalysisState,
-    Counts,
     Evidence,
     Look,
     Objective,
-    ObjectiveCounts,
     Settings,
     analyse,
 )
 from tapchanger_operator.decide.culprit import culprit_of, in_words
+from tapchanger_operator.decide.objectives import both, objectives, window_of, worst_slice
 from tapchanger_operator.decide.state import Judgement
 from tapchanger_serving.contract.windows import RevisionWindow, Windows
 
@@ -44,40 +38,6 @@ class Judged:
 
     judgement: Judgement
     record: AnalysisStatus
-
-
-def objective_name(objective: ObjectiveSpec) -> str:
-    """An objective in words: `99% within 50ms`, `99.9% available`."""
-    if objective.latency is not None and objective.target is not None:
-        return f"{objective.target * 100:.6g}% within {objective.latency}"
-    return f"{(objective.availability or 0) * 100:.6g}% available"
-
-
-def objectives(spec: TransformerDeploymentSpec) -> tuple[Objective, ...]:
-    """The spec's objectives as the statistics take them."""
-    found = []
-    for objective in spec.slo.objectives:
-        if objective.latency is not None and objective.target is not None:
-            threshold = seconds(objective.latency)
-            found.append(Objective(objective_name(objective), "latency", objective.target, threshold))
-        elif objective.availability is not None:
-            found.append(Objective(objective_name(objective), "availability", objective.availability))
-    return tuple(found)
-
-
-def window_of(windows: Windows, revision: str) -> RevisionWindow:
-    """What was seen of `revision`; an empty window where nothing was."""
-    return next((w for w in windows.revisions if w.revision == revision), RevisionWindow(revision=revision))
-
-
-def counts(objective: Objective, window: RevisionWindow) -> Counts:
-    """Requests and bad ones of one objective."""
-    if objective.kind == "availability":
-        return Counts(window.requests, window.unavailable)
-    over = [c.bad for c in window.over if abs(c.threshold - (objective.threshold_seconds or 0)) < 1e-9]
-    if not over and window.requests:
-        raise LookupError(f"the observer did not count against {objective.name}")
-    return Counts(window.requests, over[0] if over else 0)
 
 
 def judge(
@@ -202,7 +162,7 @@ def _judged(
     if known and not subject.same(known):
         known = None  # what an earlier test left says nothing in this one, even where the content is the same
     state = AnalysisState.from_dict(known.state if known else None)
-    wanted = objectives(spec)
+    wanted = objectives(spec, labelled=not subject.mirroring)
     try:
         look = _look(wanted, subject, *seen, now)
     except LookupError as problem:
@@ -214,9 +174,14 @@ def _judged(
     message = verdict.message if silence is None else f"{verdict.message} ({silence})"
     culprit = None
     broken = next((objective for objective in wanted if objective.name == verdict.objective), None)
-    if whole and broken and verdict.result == "Fail":
-        culprit = culprit_of(broken, window, window_of(whole, subject.beside))
+    wrong = broken is not None and broken.labelled
+    if whole and broken and verdict.result == "Fail" and wrong:
+        where = worst_slice(window, window_of(whole, subject.beside))
+        message = f"{message}; {where}" if where else message
+    elif whole and broken and verdict.result == "Fail":
+        culprit = culprit_of(broken, window, window_of(whole, subject.beside), whole.skews)
         message = f"{message}; {in_words(culprit)}" if culprit else message
+        message = f"{message}; {whole.missing}" if whole.missing else message
     record = AnalysisStatus(
         revision=subject.revision,
         watching=subject.watching,
@@ -226,12 +191,12 @@ def _judged(
         message=message,
         requests=window.requests,
         evidence=[_recorded(entry) for entry in verdict.evidence],
-        exemplars=[exemplar.trace_id for exemplar in window.exemplars[:_EXEMPLARS]],
+        exemplars=[] if wrong else [exemplar.trace_id for exemplar in window.exemplars[:_EXEMPLARS]],
         blame=culprit,
         at=timestamp(now),
         state=after.to_dict(),
     )
-    return Judged(Judgement(verdict.result, verdict.reason, message, window.first_bad), record)
+    return Judged(Judgement(verdict.result, verdict.reason, message, None if wrong else window.first_bad), record)
 
 
 def _settings(policy: RolloutSpec, subject: _Subject) -> Settings:
@@ -264,17 +229,10 @@ def _look(
 ) -> Look:
     if since_start is None or since_step is None:
         return Look({}, subject.weight, subject.elapsed, data_age=None)
-    whole = {revision: window_of(since_start, revision) for revision in (subject.revision, subject.beside)}
-    step = {revision: window_of(since_step, revision) for revision in (subject.revision, subject.beside)}
-    by_name = {
-        objective.name: ObjectiveCounts(
-            canary=counts(objective, whole[subject.revision]),
-            stable=counts(objective, whole[subject.beside]),
-            step_canary=counts(objective, step[subject.revision]),
-            step_stable=counts(objective, step[subject.beside]),
-        )
-        for objective in wanted
-    }
+    pair = (subject.revision, subject.beside)
+    whole = tuple(window_of(since_start, revision) for revision in pair)
+    step = tuple(window_of(since_step, revision) for revision in pair)
+    by_name = {objective.name: both(objective, (whole[0], whole[1]), (step[0], step[1])) for objective in wanted}
     return Look(by_name, subject.weight, subject.elapsed, data_age=max(0.0, now - since_start.now))
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.analysis import FlipStatus, MirrorStatus, SliceStatus
 from tapchanger_operator.api.base import readable
 from tapchanger_operator.api.rollout import MirrorGate
-from tapchanger_operator.api.status import FlipStatus, MirrorStatus, SliceStatus
 from tapchanger_operator.decide.bounded import Tally, interval
 from tapchanger_operator.decide.explain import percent
 from tapchanger_operator.decide.state import Judgement

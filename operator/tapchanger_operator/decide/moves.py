@@ -6,16 +6,10 @@ from dataclasses import replace
 from typing import Final
 
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.analysis import MirrorStatus
 from tapchanger_operator.api.base import seconds, timestamp
 from tapchanger_operator.api.rollout import RolloutSpec
-from tapchanger_operator.api.status import (
-    CanaryStatus,
-    MirrorStatus,
-    PreviousStatus,
-    Rejection,
-    RetiringStatus,
-    RevisionStatus,
-)
+from tapchanger_operator.api.status import CanaryStatus, PreviousStatus, Rejection, RetiringStatus, RevisionStatus
 from tapchanger_operator.decide.state import Change, Outcome, State, Target
 
 RETIRE_SECONDS: Final = 10.0

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.analysis import MirrorStatus
 from tapchanger_operator.api.base import seconds, timestamp, unix
 from tapchanger_operator.api.rollout import RolloutSpec
-from tapchanger_operator.api.status import CanaryStatus, HistoryEntry, MirrorStatus, RevisionStatus
+from tapchanger_operator.api.status import CanaryStatus, HistoryEntry, RevisionStatus
 from tapchanger_operator.decide import moves, orders
 from tapchanger_operator.decide.state import Change, Judgement, Outcome, State, Target
 from tapchanger_operator.snapshot import Servers, Steering

@@ -17,22 +17,24 @@ from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, seconds, unix
 from tapchanger_operator.api.enginebuild import EngineBuildSpec, EngineBuildStatus
 from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.api.status import TransformerDeploymentStatus
-from tapchanger_operator.decide import afterwards, compare
+from tapchanger_operator.decide import afterwards, compare, quality
 from tapchanger_operator.decide.drift import watch as watch_drift
+from tapchanger_operator.decide.retraining import cron
 from tapchanger_operator.decide.rollout import watched
 from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import Transient, UserError
 from tapchanger_operator.kube import Kube, Object
 from tapchanger_operator.names import Owner, Ref
-from tapchanger_operator.observe import incompatible
+from tapchanger_operator.observe import capture, serving
 from tapchanger_operator.observe import pods as pod_facts
 from tapchanger_operator.observe import routes as route_facts
 from tapchanger_operator.observe.steering import steering
-from tapchanger_operator.observe.windows import Observer
+from tapchanger_operator.observe.windows import Source
+from tapchanger_operator.plan import retraining
 from tapchanger_operator.resolve import polling, reprobe
 from tapchanger_operator.resolve.identity import RevisionContent, claims, data_uris, drift_data, inspection_key
-from tapchanger_operator.resolve.variants import variant_spec, variant_status
-from tapchanger_operator.snapshot import BuildSeen, JobState, Node, RouterSeen, Servers, Silence, Snapshot, VariantSeen
+from tapchanger_operator.resolve.variants import variant_spec, variant_specs, variant_status
+from tapchanger_operator.snapshot import BuildSeen, JobState, Node, Silence, Snapshot, VariantSeen
 from tapchanger_serving.contract.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,11 @@ def parse_spec(body: Mapping[str, Any]) -> TransformerDeploymentSpec:
     except ValidationError as problem:
         lines = [_line(error) for error in problem.errors(include_url=False)]
         raise UserError(reasons.INVALID_SPEC, "; ".join(lines)) from problem
+    if spec.retraining and spec.retraining.schedule:
+        try:
+            cron.check(spec.retraining.schedule, spec.retraining.time_zone)
+        except ValueError as problem:
+            raise UserError(reasons.INVALID_SPEC, str(problem)) from problem
     uris = _addresses(spec)
     for number, variant in enumerate(spec.variants):
         uris |= _addresses(variant_spec(spec, variant), f"variants.{number}.")
@@ -100,7 +107,7 @@ def owner_of(body: Mapping[str, Any]) -> Owner:
     return Owner(body["kind"], meta["name"], meta["namespace"], meta["uid"])
 
 
-def gather(kube: Kube, observer: Observer, body: Object, now: float, nodes: Sequence[Node] | None = None) -> Snapshot:
+def gather(kube: Kube, observer: Source, body: Object, now: float, nodes: Sequence[Node] | None = None) -> Snapshot:
     """Everything that a pass over the TransformerDeployment `body` looks at. Raises UserError for a spec that can't be read.
 
     `nodes` are the cluster's, None where they could not be read.
@@ -119,7 +126,7 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float, nodes: Sequ
     stable_since = unix(status.stable.since) if status.stable and status.stable.since else None
     watch_since = stable_since if watched(spec.rollout, State.of(status)) else None
     mirror = status.canary.mirror if status.canary else None
-    due = compare.due(status.experiment, now)
+    due = compare.due(status.experiment, now - observer.delay)
     contents = _contents(live)
     drift_since = watch_drift.due(spec.drift, status, now)
 
@@ -127,6 +134,9 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float, nodes: Sequ
         if since is None:
             return None
         return _heard(observer.windows(owner.namespace, owner.name, since, latencies, until), spec)
+
+    def mirrored(since: float | None) -> Windows | Silence | None:
+        return None if since is None else _heard(observer.mirrored(owner.namespace, owner.name, since, latencies), spec)
 
     return Snapshot(
         now=now,
@@ -137,8 +147,8 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float, nodes: Sequ
         live=live,
         contents=contents,
         builds=_builds(kube, owner.namespace),
-        servers=_servers(live, pods, contents, nodes),
-        router=replace(_router(pods), routes=route_facts.seen(owner, spec.router, routes, missing)),
+        servers=serving.servers(live, pods, contents, nodes),
+        router=replace(serving.router(pods), routes=route_facts.seen(owner, spec.router, routes, missing)),
         inspection=_inspection(owner, spec, live, pods),
         poll=_job(polling.job_name(owner.name, status.model) if status.model else None, owner, live, pods),
         probe=_job(reprobe.job_name(owner.name, status.hardware), owner, live, pods),
@@ -148,12 +158,15 @@ def gather(kube: Kube, observer: Observer, body: Object, now: float, nodes: Sequ
         step_windows=windows(step_since),
         watch_windows=windows(watch_since),
         blame_windows=windows(afterwards.due(status)),
-        mirror_windows=windows(unix(mirror.since) if mirror and mirror.until is None else None),
+        mirror_windows=mirrored(unix(mirror.since) if mirror and mirror.until is None else None),
         slo_windows=windows(None if stable_since is None else slo_since),
         steering=steering(body),
         variants=_variants(kube, body, spec, status, live, pods),
         experiment_windows=windows(*due) if due else None,
+        retraining=_job(retraining.job_name(owner.name, status), owner, live, pods),
+        quality_windows=windows(quality.due(status, now)),
         drift_window=observer.drift(owner.namespace, owner.name, *drift_since) if drift_since else None,
+        captured=capture.told(spec.capture, status.capture, pods, now),
     )
 
 
@@ -166,16 +179,22 @@ def _variants(
     pods: Sequence[Object],
 ) -> dict[str, VariantSeen]:
     owner, found = owner_of(body), {}
-    for variant in spec.variants:
-        own = variant_spec(spec, variant)
-        known = variant_status(status, own, variant.name, body["metadata"]["generation"])
+    for name, own in variant_specs(spec).items():
+        known = variant_status(status, own, name, body["metadata"]["generation"])
         missing = _missing_claims(kube, owner.namespace, own, known)
-        found[variant.name] = VariantSeen(_inspection(owner, own, live, pods), missing)
+        poll = _job(polling.job_name(owner.name, known.model) if known.model else None, owner, live, pods)
+        found[name] = VariantSeen(_inspection(owner, own, live, pods), missing, poll)
     return found
 
 
 def _heard(windows: Windows | Silence, spec: TransformerDeploymentSpec) -> Windows | Silence:
-    """A gateway whose traces go elsewhere looks like one without requests, so that it is told what may be missing."""
+    """A gateway whose traces go elsewhere looks like one without requests, so that it is told what may be missing.
+
+    Without what the observer would have told, an experiment on it has no figures: that there were none would be wrong.
+    """
+    wanted = spec.experiment.metric if spec.experiment else None
+    if isinstance(windows, Windows) and windows.missing and wanted in ("feedback", "confidence", "accuracy"):
+        return Silence(windows.missing)
     if spec.router.type != "GatewayAPI" or isinstance(windows, Silence) or any(w.requests for w in windows.revisions):
         return windows
     return Silence(
@@ -212,50 +231,6 @@ def _builds(kube: Kube, namespace: str) -> dict[str, BuildSeen]:
         owners = tuple(reference["uid"] for reference in meta.get("ownerReferences", []))
         found[meta["name"]] = BuildSeen(meta["name"], meta["uid"], owners, spec, status)
     return found
-
-
-def _servers(
-    live: Mapping[Ref, Mapping[str, Any]],
-    pods: Sequence[Object],
-    contents: Mapping[str, RevisionContent],
-    nodes: Sequence[Node] | None,
-) -> dict[str, Servers]:
-    found = {}
-    for ref, item in live.items():
-        labels = item["metadata"].get("labels", {})
-        revision = labels.get(names.LABEL_REVISION)
-        if ref.kind != "Deployment" or revision is None:
-            continue
-        status, wanted = item.get("status", {}), item["spec"].get("replicas", 1)
-        mine = [pod for pod in pods if pod["metadata"]["labels"].get(names.LABEL_REVISION) == revision]
-        trouble = incompatible.explained(pod_facts.trouble(mine), contents.get(revision), nodes or ())
-        current = status.get("observedGeneration", 0) >= item["metadata"]["generation"]
-        found[revision] = Servers(
-            replicas=wanted,
-            ready=status.get("readyReplicas", 0),
-            available=current and status.get("availableReplicas", 0) >= max(wanted, 1),
-            trouble=f"{trouble.reason}: {trouble.message}" if trouble else None,
-            reason=trouble.reason if trouble else None,
-            damage=pod_facts.damage(mine),
-        )
-    return found
-
-
-def _router(pods: Sequence[Object]) -> RouterSeen:
-    mine = [pod for pod in pods if pod["metadata"]["labels"].get(names.LABEL_COMPONENT) == names.COMPONENT_ROUTER]
-    alive = [
-        pod
-        for pod in mine
-        if "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") == "Running"
-    ]
-    ready = [pod for pod in alive if _is_ready(pod)]
-    annotation = names.ANNOTATION_ROUTER_CONFIG
-    told = {pod["metadata"]["name"]: pod["metadata"].get("annotations", {}).get(annotation) for pod in alive}
-    return RouterSeen(ready=len(ready), told=told)
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
 
 
 def _inspection(

@@ -105,7 +105,9 @@ def job_state(job: Mapping[str, Any], pods: Sequence[Pod], crashed: str) -> JobS
     """Where `job` stands, given its `pods` (the newest last). `crashed` is the reason where it failed without a word."""
     conditions = {c["type"] for c in job.get("status", {}).get("conditions", []) if c.get("status") == "True"}
     newest = pods[-1].get("status", {}) if pods else {}
-    if "Complete" in conditions or "SuccessCriteriaMet" in conditions:
+    # The end of its one pod's last container is known two seconds before the Job says so.
+    done = bool(pods) and _has_succeeded(newest) and _is_of(pods[-1], job)
+    if done or "Complete" in conditions or "SuccessCriteriaMet" in conditions:
         answers = [_said(container) for container in newest.get("containerStatuses", [])]
         return JobState("Succeeded", answer=answers[0] if answers else None)
     if "Failed" in conditions or "FailureTarget" in conditions:
@@ -114,6 +116,17 @@ def job_state(job: Mapping[str, Any], pods: Sequence[Pod], crashed: str) -> JobS
     if running:
         return JobState("Running", step=running[0])
     return JobState("Pending", trouble=trouble(pods[-1:], restarts=False))
+
+
+def _has_succeeded(status: Mapping[str, Any]) -> bool:
+    states = [container.get("state", {}) for container in status.get("containerStatuses", [])]
+    return bool(states) and all(state.get("terminated", {}).get("exitCode") == 0 for state in states)
+
+
+def _is_of(pod: Pod, job: Mapping[str, Any]) -> bool:
+    """Whether `job` made it, and not one that had the same name before."""
+    owners = pod["metadata"].get("ownerReferences", [])
+    return any(reference["uid"] == job["metadata"].get("uid") for reference in owners)
 
 
 def _failure(status: Mapping[str, Any], job: Mapping[str, Any], crashed: str) -> StepFailure:

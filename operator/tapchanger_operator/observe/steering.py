@@ -17,7 +17,12 @@ def steering(body: Mapping[str, Any]) -> Steering:
         for order, value in controls.given(annotations).items()
     }
     pause = annotations.get(controls.PAUSE)
-    return Steering(None if pause is None else Given(pause, _who(body, controls.PAUSE)), orders)
+    retraining = {
+        order: Given(annotations[name], _who(body, name))
+        for order in controls.RETRAINING_ORDERS
+        if (name := controls.annotation(order)) in annotations
+    }
+    return Steering(None if pause is None else Given(pause, _who(body, controls.PAUSE)), orders, retraining)
 
 
 def _who(body: Mapping[str, Any], annotation: str) -> str:

@@ -26,6 +26,8 @@ CONTAINER_SECURITY: Final[Manifest] = {
     "capabilities": {"drop": ["ALL"]},
 }
 
+DRAIN_SECONDS: Final = 15
+"""How long a pod goes on serving after it has left the Service, so that whoever calls it has noticed."""
 OBSERVER_TOKEN: Final = "observer-token"  # noqa: S105 - a volume's name
 OBSERVER_TOKEN_PATH: Final = f"{contract.OBSERVER_TOKEN_DIR}/{contract.OBSERVER_TOKEN_FILE}"
 OBSERVER_TOKEN_SECONDS: Final = 3_600

@@ -120,7 +120,7 @@ def bootstrap(owner: Owner, settings: Settings) -> Manifest:
 
 
 def _observer(settings: Settings) -> Manifest:
-    cluster = _cluster(OBSERVER_CLUSTER, settings.observer_host, contract.OTLP_GRPC_PORT, http2=True)
+    cluster = _cluster(OBSERVER_CLUSTER, settings.spans_host, contract.OTLP_GRPC_PORT, http2=True)
     if settings.observer_auth:
         cluster["typed_extension_protocol_options"][_HTTP_OPTIONS]["http_filters"] = credential_filters()
     return cluster

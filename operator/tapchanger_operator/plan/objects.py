@@ -12,14 +12,14 @@ from tapchanger_operator.api.spec import TransformerDeploymentSpec
 from tapchanger_operator.decide import arms
 from tapchanger_operator.decide.state import State
 from tapchanger_operator.names import Owner, Ref
-from tapchanger_operator.plan import envoy, gateway, jobs, network, router, server, store
+from tapchanger_operator.plan import envoy, gateway, hours, jobs, network, retraining, router, server, store
 from tapchanger_operator.plan.common import Manifest
 from tapchanger_operator.plan.routing import routing
 from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.resolve import polling, reprobe
 from tapchanger_operator.resolve.identity import RevisionContent, inspection_key
 from tapchanger_operator.resolve.resolution import Resolution
-from tapchanger_operator.resolve.variants import variant_spec
+from tapchanger_operator.resolve.variants import variant_snapshots, variant_specs
 from tapchanger_operator.settings import Settings
 from tapchanger_operator.snapshot import Snapshot
 
@@ -48,13 +48,15 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
     files = envoy.files(owner, split, settings) if way.routers else {}
     stable = None if way.through_routers else (state.stable.revision if state.stable else _NOBODY)
     owned: list[Manifest] = [
-        network.server_policy(owner, gateway=way.marked, store=settings.store),
+        network.server_policy(owner, gateway=way.marked, store=settings.store, capture=spec.capture),
         *(_routers(snapshot, files, settings) if way.routers else []),
         router.service(owner, stable, marked=way.marked),
     ]
     if resolution.model is None and not snapshot.missing_claims:
         owned.append(jobs.inspect_job(owner, spec, settings.images, settings.store))
-    owned += _poll(snapshot, resolution, settings)
+    if snapshot.drift_hours is not None:
+        owned.append(hours.config_map(owner, snapshot.drift_hours))
+    owned += _polls(snapshot, resolution, settings)
     owned += _probe(snapshot, resolution, settings)
     owned += _variant_inspections(snapshot, resolution, settings, {Ref.of(manifest) for manifest in owned})
     contents = _contents(snapshot, resolution)
@@ -63,7 +65,7 @@ def objects(snapshot: Snapshot, resolution: Resolution, state: State, settings: 
         if content is not None:
             owned.append(server.revision_object(owner, content))
             owned.append(server.service(owner, revision))
-            owned.append(server.deployment(owner, content, spec.serving.replicas.min, settings))
+            owned.append(server.deployment(owner, content, spec.serving.replicas.min, settings, spec.capture))
     revisions = frozenset(state.revisions())
     if way.attachment:
         routes = gateway.routes(owner, way.attachment, split)
@@ -117,14 +119,22 @@ def split_of(spec: TransformerDeploymentSpec, state: State) -> Split:
     return replace(split, mirror=mirror)
 
 
-def _poll(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> list[Manifest]:
-    """The Job that asks for new content, as long as it is due."""
-    model = resolution.model
-    name = polling.job_name(snapshot.owner.name, model) if model else None
-    if model is None or name is None or not polling.due(snapshot, model):
-        return []
-    known, images = model.inspection, settings.images
-    return [jobs.poll_job(snapshot.owner, snapshot.spec, known, name, images, settings.store)]
+def _polls(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> list[Manifest]:
+    """The Jobs that ask for new content, as long as they are due: one for each address of the base spec and the variants."""
+    found: dict[str, Manifest] = {}
+    for asked, part in [(snapshot, resolution), *_variants(snapshot, resolution)]:
+        name = polling.job_name(snapshot.owner.name, part.model) if part.model else None
+        if part.model is None or name is None or name in found or not polling.due(asked, part.model):
+            continue
+        known, images = part.model.inspection, settings.images
+        found[name] = jobs.poll_job(snapshot.owner, asked.spec, known, name, images, settings.store)
+    return list(found.values())
+
+
+def _variants(snapshot: Snapshot, resolution: Resolution) -> list[tuple[Snapshot, Resolution]]:
+    """What each variant alone sees, and what it means."""
+    alone = variant_snapshots(snapshot)
+    return [(alone[name], part) for name, part in resolution.variants.items()]
 
 
 def _probe(snapshot: Snapshot, resolution: Resolution, settings: Settings) -> list[Manifest]:
@@ -140,12 +150,9 @@ def _variant_inspections(
 ) -> list[Manifest]:
     """Jobs that inspect the variants' models; models that several name are inspected once."""
     found: dict[Ref, Manifest] = {}
-    for variant in snapshot.spec.variants:
-        part, seen = resolution.variants.get(variant.name), snapshot.variants.get(variant.name)
-        if part and part.model is None and not (seen and seen.missing_claims):
-            job = jobs.inspect_job(
-                snapshot.owner, variant_spec(snapshot.spec, variant), settings.images, settings.store
-            )
+    for alone, part in _variants(snapshot, resolution):
+        if part.model is None and not alone.missing_claims:
+            job = jobs.inspect_job(snapshot.owner, alone.spec, settings.images, settings.store)
             found[Ref.of(job)] = job
     return [job for ref, job in found.items() if ref not in known]
 
@@ -165,7 +172,10 @@ def engine_build(owner: Owner, name: str, spec: EngineBuildSpec) -> Manifest:
     }
 
 
-def kept_jobs(snapshot: Snapshot) -> frozenset[str]:
-    """Finished inspections that are still the answer to the spec's question: they end by their own time to live."""
-    specs = [snapshot.spec, *(variant_spec(snapshot.spec, variant) for variant in snapshot.spec.variants)]
-    return frozenset(names.inspection(snapshot.owner.name, inspection_key(spec)) for spec in specs)
+def kept(snapshot: Snapshot) -> frozenset[Ref]:
+    """What is not planned and stays: finished inspections that are still the answer to the spec's question, and what belongs to
+    retraining runs. Jobs end by their own time to live.
+    """
+    specs = [snapshot.spec, *variant_specs(snapshot.spec).values()]
+    inspections = {names.inspection(snapshot.owner.name, inspection_key(spec)) for spec in specs}
+    return frozenset(Ref("Job", snapshot.owner.namespace, name) for name in inspections) | retraining.kept(snapshot)

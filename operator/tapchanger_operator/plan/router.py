@@ -10,6 +10,7 @@ from tapchanger_operator.names import Owner
 from tapchanger_operator.plan import envoy
 from tapchanger_operator.plan.common import (
     CONTAINER_SECURITY,
+    DRAIN_SECONDS,
     OBSERVER_TOKEN,
     POD_SECURITY,
     Manifest,
@@ -22,6 +23,17 @@ from tapchanger_operator.plan.common import (
 )
 from tapchanger_operator.settings import Images
 from tapchanger_serving.contract import names as contract
+
+
+def leave_command(seconds: float, admin_port: int = envoy.ADMIN_PORT) -> list[str]:
+    """What a router does before it is ended: it tells each client with its next answer to connect elsewhere, and waits.
+
+    Envoy breaks off what is under way when it is ended, and clients hold their connections for hours. One that fails its health
+    check closes them in order: `Connection: close` over HTTP/1, GOAWAY over gRPC.
+    """
+    order = r"POST /healthcheck/fail HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    tell = f"exec 3<>/dev/tcp/127.0.0.1/{admin_port}; printf '{order}' >&3; cat <&3"
+    return ["bash", "-c", f"({tell}); sleep {seconds:g}"]
 
 
 def config_hash(files: Mapping[str, str]) -> str:
@@ -105,7 +117,7 @@ def deployment(
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "readinessProbe": probe,
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
-        "lifecycle": {"preStop": {"sleep": {"seconds": 15}}},
+        "lifecycle": {"preStop": {"exec": {"command": leave_command(DRAIN_SECONDS)}}},
         "volumeMounts": [
             mount("config", envoy.CONFIG_DIR, read_only=True),
             mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own

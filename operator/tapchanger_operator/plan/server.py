@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from tapchanger_operator import names
+from tapchanger_operator.api.capture import CaptureSpec
 from tapchanger_operator.names import Owner
+from tapchanger_operator.plan import capture as capturing
 from tapchanger_operator.plan import store as stores
 from tapchanger_operator.plan.common import (
     CONTAINER_SECURITY,
+    DRAIN_SECONDS,
     OBSERVER_TOKEN,
     OBSERVER_TOKEN_PATH,
     POD_SECURITY,
@@ -25,8 +28,6 @@ from tapchanger_operator.settings import Settings, Store
 from tapchanger_serving.contract import names as contract
 from tapchanger_serving.contract.messages import Hardware
 
-DRAIN_SECONDS = 15
-"""How long a pod goes on serving after it has left the Service, so that every router has noticed."""
 TRACE_RATE = 10
 """One in so many requests of a busy server gets the server's spans; the router's spans, which decide, are complete."""
 WHERE = {
@@ -74,9 +75,12 @@ def service(owner: Owner, revision: str) -> Manifest:
     }
 
 
-def deployment(owner: Owner, content: RevisionContent, replicas: int, settings: Settings) -> Manifest:
-    """The Triton pods of one revision. Only `replicas` may change in its life."""
+def deployment(
+    owner: Owner, content: RevisionContent, replicas: int, settings: Settings, capture: CaptureSpec | None = None
+) -> Manifest:
+    """The Triton pods of one revision. Only `replicas` may change in its life, and whether texts are captured."""
     revision = content.revision
+    capture = capture if settings.images.capture else None
     template = content.template
     selector = labels(owner, names.COMPONENT_SERVER, revision=revision)
     pod = {
@@ -89,14 +93,18 @@ def deployment(owner: Owner, content: RevisionContent, replicas: int, settings: 
         ),
         "topologySpreadConstraints": template.get("topologySpreadConstraints", spread(selector)),
         **{key: template[key] for key in _PASSED_ON if key in template},
-        "initContainers": [_repository_container(owner, content, settings)],
-        "containers": [_triton_container(owner, content, settings)],
+        "initContainers": [
+            _repository_container(owner, content, settings),
+            *([capturing.sidecar(owner, capture, revision, settings)] if capture else []),
+        ],
+        "containers": [_triton_container(owner, content, settings, capture)],
         "volumes": [
             *_store_volumes(settings.store),
             empty_dir("repository"),
             empty_dir("tmp"),
             empty_dir("shm", memory=True, size="256Mi"),
             *([observer_token()] if settings.observer_auth else []),
+            *(capturing.volumes(owner, capture) if capture else []),
             *template.get("volumes", []),
         ],
     }
@@ -186,12 +194,14 @@ def triton_arguments(owner: Owner, revision: str, settings: Settings) -> list[st
         f"--trace-config=rate={TRACE_RATE}",
         "--trace-config=level=TIMESTAMPS",
         "--trace-config=opentelemetry,bsp_schedule_delay=500",
-        f"--trace-config=opentelemetry,url=http://{settings.observer_host}:{contract.OTLP_HTTP_PORT}/v1/traces",
+        f"--trace-config=opentelemetry,url=http://{settings.spans_host}:{contract.OTLP_HTTP_PORT}/v1/traces",
         *[f"--trace-config=opentelemetry,resource={key}={value}" for key, value in resource.items()],
     ]
 
 
-def _triton_container(owner: Owner, content: RevisionContent, settings: Settings) -> Manifest:
+def _triton_container(
+    owner: Owner, content: RevisionContent, settings: Settings, capture: CaptureSpec | None
+) -> Manifest:
     def probe(path: str, **settings: int) -> Manifest:
         return {"httpGet": {"path": path, "port": "http"}, "timeoutSeconds": 5, **settings}
 
@@ -205,7 +215,8 @@ def _triton_container(owner: Owner, content: RevisionContent, settings: Settings
             {"name": variable, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
             for variable, (path, _) in WHERE.items()
         ]
-        + ([{"name": contract.ENV_OBSERVER_TOKEN, "value": OBSERVER_TOKEN_PATH}] if settings.observer_auth else []),
+        + ([{"name": contract.ENV_OBSERVER_TOKEN, "value": OBSERVER_TOKEN_PATH}] if settings.observer_auth else [])
+        + (capturing.sampling(capture, content.revision) if capture else []),
         "ports": [
             {"name": "http", "containerPort": contract.HTTP_PORT},
             {"name": "grpc", "containerPort": contract.GRPC_PORT},
@@ -223,6 +234,7 @@ def _triton_container(owner: Owner, content: RevisionContent, settings: Settings
             mount("tmp", "/tmp"),  # noqa: S108 - a volume of the pod's own
             mount("shm", "/dev/shm"),  # noqa: S108 - a volume of the pod's own
             *([mount(OBSERVER_TOKEN, contract.OBSERVER_TOKEN_DIR, read_only=True)] if settings.observer_auth else []),
+            *([capturing.socket_mount()] if capture else []),
             *content.template.get("volumeMounts", []),
         ],
     }

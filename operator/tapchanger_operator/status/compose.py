@@ -12,13 +12,15 @@ from tapchanger_operator.api.status import (
     TargetStatus,
     TransformerDeploymentStatus,
 )
-from tapchanger_operator.decide.judge import window_of
+from tapchanger_operator.decide import quality
+from tapchanger_operator.decide.objectives import window_of
 from tapchanger_operator.decide.slo import REASON_BY_SLO, slo_reason
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.snapshot import Silence
 from tapchanger_operator.status import arms, routes
 from tapchanger_operator.status.conditions import condition, merged, truth
 from tapchanger_operator.status.drift import drift_free
+from tapchanger_operator.status.retraining import retraining
 from tapchanger_operator.status.sentences import canary_sentence, sentence, why_not_serving
 from tapchanger_operator.status.situation import Situation
 from tapchanger_serving.contract.messages import engine_title
@@ -37,6 +39,7 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         slo_condition,
         drift_free(situation),
         _stalled(situation),
+        *retraining(situation),
     ]
     parts = arms.amended(parts, state)
     ready = arms.reworded(_ready(situation, parts), state)
@@ -64,6 +67,8 @@ def compose(situation: Situation) -> TransformerDeploymentStatus:
         endpoints=routes.endpoints(snapshot),
         slo=slo,
         drift=situation.drift,
+        retraining=situation.retraining,
+        quality=quality.follow(snapshot.status.quality, state, snapshot.quality_windows, snapshot.now),
     )
 
 
@@ -200,10 +205,11 @@ def _slo(situation: Situation) -> tuple[SloStatus | None, Condition]:
         )
     window = window_of(windows, stable.revision)
     try:
-        status, message, lines = slo_reason(situation.snapshot.spec, window)
+        status, message, lines = slo_reason(situation.snapshot.spec, window, windows.skews)
     except LookupError as problem:
         why = str(problem.args[0])
         return situation.snapshot.status.slo, condition(reasons.SLO_MET, "Unknown", reasons.OBSERVER_SILENT, why)
+    reason, status = REASON_BY_SLO[status], "Unknown" if status == "Unlabelled" else status
     slo = SloStatus(
         requests=window.requests,
         p50=readable(window.latency.p50),
@@ -214,7 +220,7 @@ def _slo(situation: Situation) -> tuple[SloStatus | None, Condition]:
         p99_interval=_readable_interval(window.latency.p99_interval),
         objectives=lines,
     )
-    return slo, condition(reasons.SLO_MET, status, REASON_BY_SLO[status], message)  # type: ignore[arg-type]
+    return slo, condition(reasons.SLO_MET, status, reason, message)  # type: ignore[arg-type]
 
 
 def _readable_interval(interval: Interval | None) -> str | None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.analysis import AnalysisStatus
 from tapchanger_operator.api.base import unix
 from tapchanger_operator.api.drift import DriftStatus
-from tapchanger_operator.api.status import AnalysisStatus
+from tapchanger_operator.api.retraining import RetrainingStatus
 from tapchanger_operator.decide.drift.respond import HELD_BY
-from tapchanger_operator.decide.rollout import SETTLE_SECONDS
 from tapchanger_operator.decide.state import State
 from tapchanger_operator.errors import OperatorError, UserError
 from tapchanger_operator.resolve.resolution import Resolution
 from tapchanger_operator.snapshot import Servers, Snapshot
 from tapchanger_operator.status import routes
+
+ROUTED_SECONDS: Final = 1.0
+"""How long the first revision's servers must have been available before they count as serving. They have been ready for two
+seconds before that, and routers resolve names every second."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Situation:
     analysis: AnalysisStatus | None
     refused: UserError | None = None
     drift: DriftStatus | None = None
+    retraining: RetrainingStatus | None = None
 
     @property
     def problem(self) -> OperatorError | None:
@@ -65,7 +71,7 @@ class Situation:
             return False
         known = any(c.type == reasons.SERVING and c.status == "True" for c in self.snapshot.status.conditions)
         told = self.snapshot.spec.router.type == "Envoy" or self.snapshot.router.routes.told
-        return known or (told and self.snapshot.now - unix(stable.since) >= SETTLE_SECONDS)
+        return known or (told and self.snapshot.now - unix(stable.since) >= ROUTED_SECONDS)
 
     @property
     def hold_reason(self) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapchanger_serving.contract import mirror, names
+from tapchanger_serving.contract.feedback import KNOWN_TEXTS
 from tapchanger_serving.engines.answers import Answers
 
 SKETCH: Final = 32
@@ -35,6 +36,15 @@ def confidence(answers: Answers) -> float | None:
     """How sure a classifier was, on average over a request's texts (0 to 1), to three digits; None of other tasks."""
     scores = answers.get(names.SCORE)
     return None if scores is None or not scores.size else round(float(scores.mean()), 3)
+
+
+def labels(answers: Answers) -> str | None:
+    """Label and score of the first texts of one request, to four digits, as JSON; None of other tasks."""
+    if names.SCORE not in answers or not len(answers.get(names.LABEL, ())):
+        return None
+    found = [label.decode(errors="replace") for label in answers[names.LABEL][:KNOWN_TEXTS, 0]]
+    scores = [round(float(score), 4) for score in answers[names.SCORE][:KNOWN_TEXTS].ravel()]
+    return json.dumps(list(zip(found, scores, strict=True)), ensure_ascii=False, separators=(",", ":"))
 
 
 def sketch(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

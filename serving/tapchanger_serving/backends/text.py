@@ -11,6 +11,7 @@ import triton_python_backend_utils as pb_utils
 
 from tapchanger_serving.backends import log, place
 from tapchanger_serving.backends.batch import Answered, Refusal, Texts, answer_each, read_texts, where
+from tapchanger_serving.backends.capture import Capturer
 from tapchanger_serving.backends.described import TextsTold
 from tapchanger_serving.backends.tracing import Traced, Tracer, headers
 from tapchanger_serving.contract import names
@@ -27,6 +28,7 @@ class TritonPythonModel:
         self._model = TextModel.open(artifact, folder)
         self._tracer = Tracer.from_environment(arguments["model_name"])
         self._texts = TextsTold.of(self._model.tokenizer, folder)
+        self._capturer = Capturer.from_environment()
         self._seen: set[str] = set()
         log.write(
             "info",
@@ -47,6 +49,10 @@ class TritonPythonModel:
         if self._tracer:
             rows = sum(len(texts.texts) for texts in read if isinstance(texts, Texts))
             self._tracer.record(map(self._traced, requests, read, answers), self._model.watch.stop(), rows)
+        if self._capturer:
+            for request, texts, answer in zip(requests, read, answers, strict=True):
+                if isinstance(texts, Texts) and not isinstance(answer.outcome, Refusal):
+                    self._capturer.offer(request.parameters(), texts, answer.outcome)
         return [_respond(request, answer.outcome) for request, answer in zip(requests, answers, strict=True)]
 
     def finalize(self) -> None:

@@ -133,6 +133,9 @@ class Tracer:
             sure = None if request.answer is None else answered.confidence(request.answer)
             if sure is not None:
                 span.set_attribute(names.ATTR_CONFIDENCE, sure)
+            told = None if request.answer is None else answered.labels(request.answer)
+            if told is not None:
+                span.set_attribute(names.ATTR_ANSWERED, told)
             if request.describe is not None:
                 span.set_attributes(request.describe(span.get_span_context().trace_id))
             if copied and request.answer is not None:

@@ -53,6 +53,11 @@ def adopt(folder: Path, environ: MutableMapping[str, str] = os.environ) -> None:
     environ.update(_read(folder, environ.get(ENV_CREDENTIALS), CREDENTIALS_FIELD))
 
 
+def take(folder: Path, name: str, field: str, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Takes over the Secret `name` that is mounted at `folder`; `field` is where it was named. Raises as :func:`adopt` does."""
+    environ.update(_read(folder, name, field))
+
+
 @contextmanager
 def lent(folder: Path, environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
     """Takes over the Secret of the artifact store for as long as this is open, so that the model's stays apart from it.

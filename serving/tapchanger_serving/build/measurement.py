@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,22 +10,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tapchanger_serving.build import choose, log, stores, timing
+from tapchanger_serving.build import choose, log, stores
 from tapchanger_serving.build.answers import Floats, answers, compare
 from tapchanger_serving.build.candidates import Bench, plan
-from tapchanger_serving.build.choose import Arrangement, Way
-from tapchanger_serving.build.contest import Contest, Field, hold
 from tapchanger_serving.build.dataset import Rows
 from tapchanger_serving.build.distill import student
 from tapchanger_serving.build.distill.student import Student
 from tapchanger_serving.build.drift_reference import reference_rows, write_reference
+from tapchanger_serving.build.election import Elected, Election
 from tapchanger_serving.build.exported import REFERENCE, Exported
 from tapchanger_serving.build.failures import GATES_FIELD, StepError
 from tapchanger_serving.build.gates.evaluation import Examination
 from tapchanger_serving.build.gates.parity import parity
 from tapchanger_serving.build.gates.quality import judge, quality
 from tapchanger_serving.build.gates.results import sentence
-from tapchanger_serving.build.gates.verdict import Judge, Verdict
+from tapchanger_serving.build.gates.verdict import Judge
+from tapchanger_serving.build.heats import Heats
+from tapchanger_serving.build.open_engines import OpenEngines, give_back
 from tapchanger_serving.build.packing import pack, small_choice
 from tapchanger_serving.build.places import Places
 from tapchanger_serving.build.textset import Encoded, compared, load_calibration, load_texts
@@ -36,11 +36,10 @@ from tapchanger_serving.contract.evidence import DataQuality
 from tapchanger_serving.contract.messages import (
     BuildReport,
     BuildRequest,
-    Candidate,
     GateResult,
     Shapes,
 )
-from tapchanger_serving.engines import EngineSpec, open_engine
+from tapchanger_serving.engines import Engine, EngineSpec, open_engine
 from tapchanger_serving.engines.text import TOKENIZER_FILE, Tokenizer
 
 
@@ -75,13 +74,14 @@ class Measurement:
         return cls(request, places, model, rows, texts, reference, calibration, found)
 
     def report(self) -> BuildReport:
-        """Does it all and stores the artifact. Raises `EngineIncompatible` or `GateFailed`."""
+        """Does it all and stores the artifact. Raises `NoEngine` or `GateFailed`."""
         data, data_gates = self._data()
         trials = self._try_all()
-        contest = self._contest(trials)
-        chosen, arrangement, verdict = self._choose(contest, trials)
-        digest, size = self._store(trials, arrangement, verdict.temperature)
-        small, torch_speed = small_choice(arrangement, trials), contest.torch_texts_per_second
+        engines = OpenEngines(trials)
+        elected = Election(self.request, trials, self.texts, self._shapes, self._judge, engines).run()
+        chosen, verdict, contest = elected.candidate, elected.verdict, elected.contest
+        digest, size = self._store(trials, engines, elected)
+        small, torch_speed = small_choice(elected.arrangement, trials), contest.torch_texts_per_second
         return BuildReport(
             artifact=digest,
             size_bytes=size,
@@ -93,7 +93,7 @@ class Measurement:
             torch_texts_per_second=round(torch_speed, 2),
             candidates=tuple(contest.candidates),
             gates=(*verdict.gates, *data_gates),
-            surface=contest.surface(arrangement),
+            surface=contest.surface(elected.arrangement),
             compared_texts=len(compared(len(self.texts))),
             seconds=0.0,
             small=small,
@@ -145,12 +145,13 @@ class Measurement:
             self.places.exported, self.places.candidates, self.model, self.request.hardware, calibration, faithful,
             timings=self.places.timings, tensorrt=self.request.tensorrt_or_default,
         )  # fmt: skip
-        feeds = timing.full_batch(self.texts, *timing.reference_point(self._shapes))
+        heats = Heats(self._pytorch.on, self.texts, self._shapes)
         recipes = student.recipes(plan(self.request, self.request.hardware), self.student)
         trials = []
         for number, recipe in enumerate(recipes, start=1):
             log.progress("trying candidate", number, len(recipes), candidate=recipe.name)
-            trials.append(attempt(recipe, student.bench(bench, recipe, self.student), texts, reference, feeds))
+            trials.append(attempt(recipe, student.bench(bench, recipe, self.student), texts, reference, heats))
+            give_back()
         return trials
 
     def _encoded(self, rows: Rows) -> Encoded:
@@ -161,93 +162,27 @@ class Measurement:
         # Token scores have one row per token; they are never thinned, so all of them are meant.
         return self.reference if self.model.task == "token-classification" else self.reference[picked]
 
-    def _contest(self, trials: list[Trial]) -> Contest:
-        passed = [bool(trial.engines) and parity(self.request.gates.parity, trial.fidelity).passed for trial in trials]
-        return hold(Field(trials, passed, self._pytorch.on, self.texts, self._shapes))
-
-    def _choose(self, contest: Contest, trials: list[Trial]) -> tuple[Candidate, Arrangement, Verdict]:
-        """The best candidate whose gates all hold, and how to run it; candidates that fall are marked in the contest's list."""
-        candidates = contest.candidates
-        examined: dict[int, Verdict] = {}
-
-        def holds(index: int) -> bool:
-            if index not in examined:
-                examined[index] = verdict = self._examine(trials[index])
-                if not verdict.passed:
-                    candidates[index] = candidates[index].model_copy(update={"passed": False})
-            return examined[index].passed
-
-        for best in choose.preferred(candidates):
-            index = candidates.index(best)
-            if holds(index):
-                break
-        else:
-            raise self._refusal(examined, candidates, trials)
-        ways = [
-            way for way in contest.ways if way.candidate == index or self._may_help(way, candidates[index], candidates)
-        ]
-        arrangement = next(
-            found
-            for found in choose.arrangements(index, ways)
-            if all(holds(way.candidate) for way in (found.large, found.small) if way is not None)
-        )
-        return candidates[index], arrangement, examined[index]
-
-    def _may_help(self, way: Way, best: Candidate, candidates: list[Candidate]) -> bool:
-        """A temperature is fitted for one engine, so with it another one takes no part. A text has one model's answer."""
-        other = candidates[way.candidate]
-        same_model = other.student_layers == best.student_layers
-        return other.passed and same_model and not self.request.temperature_scaling
-
-    def _examine(self, trial: Trial) -> Verdict:
-        log.info("checking gates", candidate=trial.recipe.name)
-        verdict = self._judge.verdict(trial.engine.run, trial.fidelity)
-        if not verdict.passed:
-            log.warning("candidate fails a gate", candidate=trial.recipe.name, failed=sentence(verdict.gates))
-        return verdict
-
     @cached_property
     def _judge(self) -> Judge:
         examination = Examination(self.model, self.rows, self.texts.tokenizer)
         return Judge(self.request, examination, self.texts, self.reference, lambda: self._pytorch.run)
 
-    def _refusal(self, examined: Mapping[int, Verdict], candidates: list[Candidate], trials: list[Trial]) -> StepError:
-        """Why no candidate may serve: the gates of the best one, or what went wrong with all of them."""
-        if examined:
-            best, verdict = next(iter(examined.items()))
-            return _gate_failed(f"{choose.title(candidates[best])}: {sentence(verdict.gates)}")
-        measured = [index for index, candidate in enumerate(candidates) if candidate.texts_per_second is not None]
-        if not measured:
-            errors = "; ".join(f"{choose.title(candidate)}: {candidate.error}" for candidate in candidates)
-            return StepError("NoEngine", f"no candidate could be built: {errors}", field="spec.engine")
-        closest = max(measured, key=lambda index: candidates[index].cosine or candidates[index].agreement or 0.0)
-        result = parity(self.request.gates.parity, trials[closest].fidelity)
-        return _gate_failed(f"{choose.title(candidates[closest])}, the closest: {sentence([result])}")
-
-    def _drift_reference(self, trial: Trial, temperature: float | None) -> dict[str, Path]:
+    def _drift_reference(self, engine: Engine, temperature: float | None) -> dict[str, Path]:
         """The file by which servers tell what traffic is like; nothing where there are no texts to compare with."""
         rows = reference_rows(self.request, self.rows, self.places.drift_data())
         if rows is None:
             return {}
         texts = self.texts if rows is self.rows else self._encoded(rows)
-        return write_reference(rows, trial.engine.run, self.model, texts, temperature, self.places.candidates)
+        return write_reference(rows, engine.run, self.model, texts, temperature, self.places.candidates)
 
-    def _store(self, trials: list[Trial], arrangement: Arrangement, temperature: float | None) -> tuple[str, int]:
-        trial = trials[arrangement.large.candidate]
+    def _store(self, trials: list[Trial], engines: OpenEngines, elected: Elected) -> tuple[str, int]:
+        arrangement, temperature = elected.arrangement, elected.verdict.temperature
+        index = arrangement.large.candidate
         files = {
             TOKENIZER_FILE: self.places.exported / TOKENIZER_FILE,
-            "config.json": student.config(self.places, trial.recipe, self.student),
-            **self._drift_reference(trial, temperature),
+            "config.json": student.config(self.places, trials[index].recipe, self.student),
+            **self._drift_reference(engines.any(index), temperature),
         }
         packed = pack(arrangement, trials, self.model, self.request.hardware, temperature)
         with stores.opened(self.places) as store:
             return store.write_artifact(packed.files | files, packed.manifest)
-
-
-def _gate_failed(message: str) -> StepError:
-    return StepError(
-        "GateFailed",
-        f"no engine passes all gates; {message}",
-        field=GATES_FIELD,
-        remedy="loosen the bound that failed, allow another runtime or precision with auto, or train a better model",
-    )

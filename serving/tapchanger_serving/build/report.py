@@ -21,10 +21,10 @@ _CLASSES = 3
 def report_text(report: BuildReport) -> str:
     """The report as JSON of at most 4096 bytes.
 
-    The candidates' own surfaces are never in it. Versions, diagrams, examples and epochs go first, then details, passed
-    slices, words and surface points; last go whole sections.
+    The candidates' own surfaces, files and options are never in it. Versions, diagrams, examples and epochs go first, then
+    details, passed slices, words and surface points; last go whole sections.
     """
-    report = _one_surface(report)
+    report = _brief_candidates(report)
     for smaller in _STAGES:
         text = report.dumps()
         if termination.size(text) <= TERMINATION_MESSAGE_LIMIT:
@@ -37,10 +37,9 @@ def report_text(report: BuildReport) -> str:
     return text
 
 
-def _one_surface(report: BuildReport) -> BuildReport:
-    return report.model_copy(
-        update={"candidates": tuple(one.model_copy(update={"surface": None}) for one in report.candidates)}
-    )
+def _brief_candidates(report: BuildReport) -> BuildReport:
+    left_out = {"surface": None, "engine": None, "options": None}
+    return report.model_copy(update={"candidates": tuple(one.model_copy(update=left_out) for one in report.candidates)})
 
 
 def _no_lists(report: BuildReport) -> BuildReport:

@@ -1,4 +1,8 @@
-"""Latency, measured turn by turn: each round runs every engine once, so that noise of the machine hits all alike."""
+"""Latency, measured turn by turn: each round every engine has one turn, so that noise of the machine hits all alike.
+
+In its turn an engine runs as on a busy server: the calls that count come after others, which have brought its weights into the
+caches and outlasted the threads that still spin for the engine before it.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,12 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 _REFERENCE = (8, 64)
 _BATCHES, _TOKENS = (1, 8, 32), (16, 64, 256)
 _WARM_UP, _WARM_SECONDS = 2, 1.0
+_LONG = 0.025
+"""Seconds of a call that is its own warm-up: what it reads is more than caches hold."""
+_LEAD = 0.005
+"""Seconds of shorter calls before the ones that count."""
+_SHORT_CALLS = 4
+"""Calls that count in a turn, where a call is shorter than the lead."""
 SETTLED = 512
 """From so many tokens in a batch on, what is far behind stays behind with more."""
 
@@ -77,9 +87,9 @@ def interleave(
     *,
     pause: float = 0.0,
 ) -> dict[KeyT, list[float]]:
-    """Seconds of every call, by runner. Each round has its own random order, so no runner always follows the same one.
+    """Seconds of every call that counts, by runner. Each round has its own random order: no runner always follows the same one.
 
-    `pause` (seconds) goes before each call: threads that spin after their work would slow whoever is next.
+    `pause` (seconds) goes before each turn: some runtimes' threads spin for long after their work.
     """
     for run in runners.values():
         _warm(run, feeds, clock)
@@ -95,10 +105,24 @@ def interleave(
         for index in order.permutation(len(racing)):
             if pause:
                 time.sleep(pause)
-            start = clock()
-            runners[racing[index]](feeds)
-            taken[racing[index]].append(clock() - start)
+            taken[racing[index]] += _turn(runners[racing[index]], feeds, clock)
     return taken
+
+
+def _turn(run: Runner, feeds: Tensors, clock: Clock) -> list[float]:
+    """Seconds of the calls that count: the first one where it is long, else one or more after it."""
+
+    def timed() -> float:
+        start = clock()
+        run(feeds)
+        return clock() - start
+
+    first = lead = timed()
+    if first >= _LONG:
+        return [first]
+    while lead < _LEAD:
+        lead += timed()
+    return [timed() for _ in range(_SHORT_CALLS if first < _LEAD else 1)]
 
 
 def _warm(run: Runner, feeds: Tensors, clock: Clock) -> None:

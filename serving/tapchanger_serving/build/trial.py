@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
 
-from tapchanger_serving.build import choose, log, timing
+from tapchanger_serving.build import choose, log
 from tapchanger_serving.build.answers import Fidelity, Floats, answers, compare
 from tapchanger_serving.build.candidates import Bench, Recipe, artifact_files
 from tapchanger_serving.build.cost import Cost, engine_cost
+from tapchanger_serving.build.heats import Heat, Heats
 from tapchanger_serving.build.textset import Encoded
-from tapchanger_serving.engines import Engine, EngineSpec, open_engine
+from tapchanger_serving.engines import EngineSpec, open_engine
 from tapchanger_serving.engines.cpus import allowed_cpus
-from tapchanger_serving.engines.text import Tensors
 
-_BRIEF = timing.Effort(min_rounds=5, max_rounds=30, seconds=0.5)
-_SHORT = 16
 _HALVED_FROM = 4
 """From so many cores on, half of them are tried too: two threads of one core often do less than one alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A candidate after it was tried: either open engines, by their threads, with figures, or an error."""
+    """A candidate after it was tried: either how to open it, with figures and on which threads it may be best, or an error."""
 
     recipe: Recipe
     spec: EngineSpec | None = None
-    engines: Mapping[int, Engine] = field(default_factory=dict)
+    heat: Heat | None = None
     fidelity: Fidelity = field(default_factory=Fidelity)
     cost: Cost | None = None
     size_bytes: int | None = None
@@ -36,11 +34,9 @@ class Trial:
     error: str | None = None
 
     @property
-    def engine(self) -> Engine:
-        """One of the engines; all answer alike. Raises ValueError where the candidate failed."""
-        if not self.engines:
-            raise ValueError(self.error)
-        return next(iter(self.engines.values()))
+    def threads(self) -> tuple[int, ...]:
+        """The numbers of threads on which it may be best."""
+        return tuple(self.heat.many) if self.heat else ()
 
     def opened(self, threads: int) -> EngineSpec:
         """How to open it on so many threads. Raises ValueError where the candidate failed."""
@@ -49,11 +45,11 @@ class Trial:
         return replace(self.spec, threads=threads)
 
 
-def attempt(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, feeds: Tensors) -> Trial:
-    """Makes a candidate and compares its answers with the reference's; `feeds` is the reference batch."""
+def attempt(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, heats: Heats) -> Trial:
+    """Makes a candidate, compares its answers with the reference's, and times it beside PyTorch. It is closed afterwards."""
     started = time.monotonic()
     try:
-        trial = _tried(recipe, bench, texts, reference, feeds)
+        trial = _tried(recipe, bench, texts, reference, heats)
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises is this candidate's result, and is reported
         lines = str(error).strip().splitlines()
         taken = round(time.monotonic() - started, 2)
@@ -74,21 +70,17 @@ def attempt(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, fee
     return trial
 
 
-def _tried(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, feeds: Tensors) -> Trial:
-    made = recipe.made(bench)
+def _tried(recipe: Recipe, bench: Bench, texts: Encoded, reference: Floats, heats: Heats) -> Trial:
+    made = recipe.make(bench)
     spec = made.spec
-    engine = open_engine(spec)
-    fidelity = compare(answers(engine.run, texts, bench.model), reference, bench.model)
-    engines = {0: engine} | {threads: open_engine(replace(spec, threads=threads)) for threads in _fewer(spec.runtime)}
-    return Trial(
-        recipe,
-        spec,
-        _without_losers(engines, feeds),
-        fidelity,
-        engine_cost(spec, *next(iter(feeds.values())).shape),
-        sum(path.stat().st_size for path in artifact_files(spec).values()),
-        made.note,
-    )
+    with ExitStack() as opened:
+        engine = opened.enter_context(closing(open_engine(spec)))
+        fidelity = compare(answers(engine.run, texts, bench.model), reference, bench.model)
+        fewer = {n: opened.enter_context(closing(open_engine(replace(spec, threads=n)))) for n in _fewer(spec.runtime)}
+        heat = heats.hold({0: engine.run, **{threads: way.run for threads, way in fewer.items()}})
+        cost = engine_cost(spec, *heats.reference)
+    size = sum(path.stat().st_size for path in artifact_files(spec).values())
+    return Trial(recipe, spec, heat.without_losers(choose.NOISE), fidelity, cost, size, made.note)
 
 
 def _fewer(runtime: str) -> Iterator[int]:
@@ -98,39 +90,3 @@ def _fewer(runtime: str) -> Iterator[int]:
         yield cpus // 2
     if cpus > 1:
         yield 1
-
-
-def _without_losers(engines: dict[int, Engine], feeds: Tensors) -> dict[int, Engine]:
-    """Closes, for the memory they take, those that are the fastest neither with the whole batch nor with a short text."""
-    if len(engines) == 1:
-        return engines
-    short = {name: tensor[:1, :_SHORT] for name, tensor in feeds.items()}
-    kept = set()
-    for batch in (feeds, short):
-        taken = timing.interleave({threads: engine.run for threads, engine in engines.items()}, batch, _BRIEF)
-        speeds = {threads: timing.undisturbed(seconds) for threads, seconds in taken.items()}
-        kept |= {threads for threads, seconds in speeds.items() if seconds <= (1 + choose.NOISE) * min(speeds.values())}
-    for threads in engines.keys() - kept:
-        engines.pop(threads).close()
-    return engines
-
-
-class Threaded(Protocol):
-    """Something that runs on a fixed number of threads."""
-
-    def run(self, feeds: Tensors) -> Floats:
-        """One forward pass."""
-        ...
-
-
-ThreadedT = TypeVar("ThreadedT", bound=Threaded)
-
-
-def with_best_threads(make: Callable[[int], ThreadedT], feeds: Tensors) -> ThreadedT:
-    """PyTorch gets the same chance as the engines, so that its speed is a fair baseline; all cores (0) win a draw."""
-    every = make(0)
-    if allowed_cpus() == 1:
-        return every
-    single = make(1)
-    taken = timing.interleave({"every": every.run, "single": single.run}, feeds, _BRIEF)
-    return single if timing.undisturbed(taken["single"]) < timing.undisturbed(taken["every"]) else every

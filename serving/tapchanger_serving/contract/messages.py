@@ -147,7 +147,8 @@ class Candidate(Message):
     `score` is what the choice goes by: the geometric mean over the surface of its speed as a share of the fastest one's.
     `threads` 0 means all cores. `memory_mib` is what loading and running it adds to a process, `start_ms` how long a process
     takes from opening it to its first answer, `size_bytes` its files. `surface` has the points that were measured: what is
-    far behind with some tokens is not tried with more. `note` is what people should know of how it was made.
+    far behind with some tokens is not tried with more. `note` is what people should know of how it was made. `engine` and
+    `options` are its file and how the runtime opens it, as :class:`~tapchanger_serving.contract.artifact.Artifact` has them.
     A candidate that failed has `error` and no figures. `student_layers` is how many layers the distilled student has that this
     is an engine of; None where it is one of the model itself.
     """
@@ -169,6 +170,8 @@ class Candidate(Message):
     note: str | None = None
     error: str | None = None
     surface: tuple[Timing, ...] | None = None
+    engine: str | None = None
+    options: dict[str, str] | None = None
 
 
 class SmallChoice(Message):

@@ -7,6 +7,7 @@ Query: `namespace`, `deployment` (both required), `since` and `until` (Unix seco
 from __future__ import annotations
 
 from tapchanger_serving.contract.base import Message
+from tapchanger_serving.contract.labels import LabelWindow
 
 
 class LatencyCount(Message):
@@ -155,7 +156,9 @@ class RevisionWindow(Message):
     UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS). `codes` counts
     failures by code (`grpc/13`, `http/503`). A client's own mistakes (HTTP 4xx, INVALID_ARGUMENT) are not bad. `feedback`
     counts users' scores at the time at which they came, `confidence` how sure a classifier was, a number for each request whose
-    server's span was seen; both in steps of ten seconds.
+    server's span was seen; both in steps of ten seconds. `labels` is about the answers that have been labelled, by the time of
+    the answer, in steps of a minute; `labels_came` counts 1 for a right one and 0 for a wrong one at the time at which its label
+    came, in steps of ten seconds.
 
     `stages` says where the time of all requests went, `slow` that of the slow ones, for each threshold asked about that
     some request exceeded while it was watched. `lengths` and `nodes` split the requests by tokens and by node.
@@ -174,6 +177,8 @@ class RevisionWindow(Message):
     exemplars: tuple[Exemplar, ...] = ()
     feedback: Scores = Scores()
     confidence: Scores = Scores()
+    labels: LabelWindow = LabelWindow()
+    labels_came: Scores = Scores()
     first_seen: float | None = None
     last_seen: float | None = None
     first_bad: float | None = None
@@ -187,7 +192,10 @@ class ClockSkew(Message):
 
 
 class Windows(Message):
-    """Everything known about one deployment between `since` and `until` (Unix seconds)."""
+    """Everything known about one deployment between `since` and `until` (Unix seconds).
+
+    `missing` says in words what isn't known here that the observer would tell: empty from the observer itself.
+    """
 
     namespace: str
     deployment: str
@@ -197,3 +205,4 @@ class Windows(Message):
     revisions: tuple[RevisionWindow, ...] = ()
     mirrors: tuple[MirrorWindow, ...] = ()
     skews: tuple[ClockSkew, ...] = ()
+    missing: str = ""

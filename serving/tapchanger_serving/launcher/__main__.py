@@ -22,7 +22,7 @@ KILL_SECONDS = 3.0
 
 def main(arguments: Sequence[str] | None = None, server: str = SERVER) -> int:
     """Runs tritonserver until it ends; returns its exit code, or 1 when one of its models' processes died."""
-    launch = translate(sys.argv[1:] if arguments is None else arguments)
+    launch = translate(sys.argv[1:] if arguments is None else arguments, os.environ)
     child = subprocess.Popen([server, *launch.arguments], env={**os.environ, **launch.environment})
     return watch(child, lambda: stubs(child.pid))
 

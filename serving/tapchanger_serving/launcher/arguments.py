@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from tapchanger_serving.contract import names
+from tapchanger_serving.contract.capture import ENV_SAMPLING, Sampling
 
 _OPTION = "--trace-config"
 _EXPORT_SECONDS = 2
@@ -20,12 +21,12 @@ class Launch:
     environment: dict[str, str]
 
 
-def translate(given: Sequence[str]) -> Launch:
+def translate(given: Sequence[str], environ: Mapping[str, str] | None = None) -> Launch:
     """Takes `--trace-config` in both of its forms (`--trace-config=X`, `--trace-config X`) out of the arguments.
 
     Its `rate`, `opentelemetry,url`, `opentelemetry,resource` and `opentelemetry,bsp_schedule_delay` become the variables
     that OpenTelemetry's SDKs define; without an `url` nothing is traced. Triton hands the headers that a span needs to
-    its models.
+    its models, and with capture, as `environ` says, the one that tells of consent. It matches names in any case.
     """
     passed: list[str] = []
     traced: list[str] = []
@@ -37,8 +38,12 @@ def translate(given: Sequence[str]) -> Launch:
         else:
             passed.append(word)
     environment = _environment(traced)
-    if environment:
-        pattern = f"({'|'.join((names.TRACEPARENT_HEADER, names.REQUEST_START_HEADER, names.MIRROR_HEADER))})"
+    sampling = (environ or {}).get(ENV_SAMPLING)
+    if environment or sampling:
+        headers = [names.TRACEPARENT_HEADER, names.REQUEST_START_HEADER, names.MIRROR_HEADER]
+        if sampling:
+            headers.append(Sampling.model_validate_json(sampling).consent.header)
+        pattern = f"({'|'.join(headers)})"
         passed += [f"--grpc-header-forward-pattern={pattern}", f"--http-header-forward-pattern={pattern}"]
     return Launch(tuple(passed), environment)
 

@@ -13,11 +13,13 @@ from prometheus_client.exposition import choose_encoder
 from tapchanger_serving.contract.windows import Windows
 from tapchanger_serving.observer import drift, part, question, windows
 from tapchanger_serving.observer.asking import Asking
-from tapchanger_serving.observer.feedback import Desk, FeedbackError, ForbiddenError, UnknownRevisionError
+from tapchanger_serving.observer.feedback import FeedbackError, ForbiddenError, parsed
 from tapchanger_serving.observer.gate import UnprovenError
+from tapchanger_serving.observer.labelling import UnknownError
 from tapchanger_serving.observer.part import Part
-from tapchanger_serving.observer.peers import FORWARDED, PART, Peers, PeersError
+from tapchanger_serving.observer.peers import DRIFT, FORWARDED, PART, Peers, PeersError
 from tapchanger_serving.observer.question import QueryError, Question
+from tapchanger_serving.observer.reception import Reception
 from tapchanger_serving.observer.trust import TrustError
 
 
@@ -49,8 +51,6 @@ async def _troubles(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.json_response({"error": str(none)}, status=401, headers={"WWW-Authenticate": "Bearer"})
     except ForbiddenError as forbidden:
         return web.json_response({"error": str(forbidden)}, status=403)
-    except UnknownRevisionError as unknown:
-        return web.json_response({"error": str(unknown)}, status=404)
     except (UnprovenError, PeersError) as later:
         return web.json_response({"error": str(later)}, status=503, headers={"Retry-After": "1"})
 
@@ -72,6 +72,7 @@ class Api:
         ready: Callable[[], bool],
         asking: Asking,
         peers: Peers | None = None,
+        reception: Reception | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -79,7 +80,7 @@ class Api:
         self._ready = ready
         self._asking = asking
         self._peers = peers
-        self._desk = Desk(store)
+        self._reception = reception or Reception(store, clock, peers)
 
     async def windows(self, request: web.Request) -> web.Response:
         """GET /v1/windows: what all observers know."""
@@ -98,24 +99,27 @@ class Api:
         return _json(part.encode(own_part(self._store, asked, watch=request.path != PART)))
 
     async def feedback(self, request: web.Request) -> web.Response:
-        """POST /v1/feedback. What this observer knows no revision for, another may."""
+        """POST /v1/feedback: scores and later labels."""
         authorization, body = request.headers.get("Authorization"), await request.read()
         grant = await self._asking.grant(authorization)
         if grant is None:
             raise TrustError("no credential; send the header Authorization: Bearer TOKEN")
-        try:
-            return _json(self._desk.take(body, self._clock(), grant).dumps())
-        except UnknownRevisionError:
-            own = self._peers is None or FORWARDED in request.headers
-            taken = None if own or self._peers is None else await self._peers.hand_on(body, authorization)
-            if taken is None:
-                raise
-        return _json(taken)
+        items = parsed(body)
+        taken = await self._reception.take(items, grant, authorization, alone=FORWARDED in request.headers)
+        answer = taken.answer(items)
+        if taken.fates:
+            return _json(answer.dumps())
+        first = taken.refused[taken.unknown[0]]
+        status = 404 if all(isinstance(one, UnknownError) for one in taken.refused.values()) else 422
+        told = [one.model_dump(by_alias=True) for one in answer.refused or ()]
+        return web.json_response({"error": str(first), "refused": told}, status=status)
 
     async def drift(self, request: web.Request) -> web.Response:
-        """GET /v1/drift: what the texts of a revision were like, as this observer was told."""
+        """GET /v1/drift: what the texts of a revision were like, as all observers were told; as this one was, for another."""
         key, since = question.read_drift(request.query)
-        known = self._store.drift(key) if self._store.knows(key) else None
+        if self._peers is not None and FORWARDED not in request.headers:
+            return _json(drift.merge(await self._peers.drift(key, since)).dumps())
+        known = self._store.of(key).drift if self._store.knows(key) else None
         return _json(drift.answer(known, key, since, self._clock()).dumps())
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -144,7 +148,7 @@ def application(api: Api) -> web.Application:
     """The routes to an API."""
     app = web.Application(middlewares=[_troubles])
     app.router.add_get("/v1/windows", api.windows)
-    app.router.add_get("/v1/drift", api.drift)
+    app.router.add_get(DRIFT, api.drift)
     app.router.add_get(PART, api.part)
     app.router.add_get(f"{PART}/watch", api.part)
     app.router.add_post("/v1/feedback", api.feedback)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from tapchanger_serving.contract.outcome import Outcome
 from tapchanger_serving.observer import sketch
 from tapchanger_serving.observer.breakdown import Breakdown, Stage
-from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.sketch import Sketch
 
 EXEMPLARS: Final = 5

@@ -110,6 +110,40 @@ def answer(found: Drift | None, about: tuple[str, str, str], since: float, now: 
     )
 
 
+def merge(answers: Sequence[DriftWindow]) -> DriftWindow:
+    """Several observers' answers to one question, in one. Steps that have not settled at all of them wait for the next
+    question. The reference is that of the first that has one; all servers of a revision announce the same.
+    """
+    until = min(one.until for one in answers)
+    steps: dict[int, list[DriftStep]] = {}
+    for step in (step for one in answers for step in one.steps if step.start + drift.STEP <= until):
+        steps.setdefault(step.start, []).append(step)
+    return answers[0].model_copy(
+        update={
+            "until": until,
+            "now": min(one.now for one in answers),
+            "reference": next((one.reference for one in answers if one.reference is not None), None),
+            "steps": tuple(_sum(start, steps[start]) for start in sorted(steps)),
+        }
+    )
+
+
+def _sum(start: int, parts: Sequence[DriftStep]) -> DriftStep:
+    labels: Counter[str] = Counter()
+    counts: dict[str, Counter[int]] = {}
+    for part in parts:
+        labels.update(part.labels)
+        for signal, found in part.counts.items():
+            counts.setdefault(signal, Counter()).update(found)
+    return DriftStep(
+        start=start,
+        texts=sum(part.texts for part in parts),
+        repeats=sum(part.repeats for part in parts),
+        counts={signal: dict(found) for signal, found in counts.items()},
+        labels=dict(labels),
+    )
+
+
 def _reference(text: str) -> Reference:
     if len(text) > LONGEST_REFERENCE:
         raise ValueError(

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+import jwt
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from tapchanger_serving.contract import names
 from tapchanger_serving.observer import trust
 from tapchanger_serving.observer.logs import fields
-from tapchanger_serving.observer.trust import EVERYTHING, Grant, PublicKey, UnknownKeyError
+from tapchanger_serving.observer.trust import EVERYTHING, Grant, UnknownKeyError
 
 log = logging.getLogger("tapchanger.observer")
 
@@ -44,13 +45,13 @@ class Keys:
         self._kept = kept
         self._asked = float("-inf")
         self._lock = asyncio.Lock()
-        self.known: dict[str, PublicKey] = {}
+        self.known: dict[str, jwt.PyJWK] = {}
         if kept is not None:
             try:
                 self.known = trust.key_set(kept.read_text(encoding="utf-8"))
             except FileNotFoundError:
                 pass
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError) as error:
                 log.warning("the kept keys can't be read", extra=fields(path=kept, error=str(error)))
 
     async def refresh(self, *, older_than: float = RETRY_SECONDS) -> None:
@@ -62,7 +63,7 @@ class Keys:
             try:
                 text = await self._fetch()
                 self.known = trust.key_set(text)
-            except (ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
+            except (ClientError, TimeoutError, OSError, ValueError) as error:
                 log.warning("the cluster's keys can't be had", extra=fields(error=f"{type(error).__name__}: {error}"))
                 return
             if self._kept is not None:
@@ -79,7 +80,10 @@ def _keep(path: Path, text: str) -> None:
 
 
 class Gate:
-    """Decides what a sender may tell of. Without `keys` nobody is asked for a credential."""
+    """Decides what a sender may tell of. Without `keys` nobody is asked for a credential.
+
+    `clock` (Unix seconds) says how long a proven credential is remembered.
+    """
 
     def __init__(self, keys: Keys | None, clock: Callable[[], float], senders: Path | None = None) -> None:
         self._keys = keys
@@ -113,12 +117,12 @@ class Gate:
 
     async def _prove(self, token: str, keys: Keys) -> Grant:
         try:
-            return trust.verify(token, keys.known, names.OBSERVER_AUDIENCE, self._clock())
+            return trust.verify(token, keys.known, names.OBSERVER_AUDIENCE)
         except UnknownKeyError:
             await keys.refresh()
         if not keys.known:
             raise UnprovenError("the cluster's keys can't be had, so no credential can be judged now")
-        return trust.verify(token, keys.known, names.OBSERVER_AUDIENCE, self._clock())
+        return trust.verify(token, keys.known, names.OBSERVER_AUDIENCE)
 
     async def refresh(self) -> None:
         """Reads senders' tokens again, and now and then the keys. Called every few seconds."""

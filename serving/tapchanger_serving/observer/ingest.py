@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from tapchanger_serving.contract import names
-from tapchanger_serving.observer import mirror
+from tapchanger_serving.contract.outcome import judge
+from tapchanger_serving.observer import labelling, mirror
 from tapchanger_serving.observer.breakdown import Stage
 from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.mirror import Meeting
-from tapchanger_serving.observer.outcome import judge
 from tapchanger_serving.observer.seen import Seen
 from tapchanger_serving.observer.spans import (
     GRPC_PATH,
     GRPC_STATUS,
     HTTP_STATUS,
     KIND_CLIENT,
+    REQUEST_ID,
     RESPONSE_FLAGS,
     TRITON_MODEL,
     Span,
@@ -135,6 +136,7 @@ class Ingest:
         if span.span_id and not self._seen.first_time(identity, -1 - seconds if outcome.failed else seconds):
             return "duplicate"
         self._windows.add(key, Request(end, seconds, outcome, span.trace_id))
+        self._windows.memory.answers.asked(key, identity, end, attributes.get(REQUEST_ID, ""))
         if self._waiting:
             waiting = self._waiting.pop(identity, None)
             if waiting is not None:
@@ -175,11 +177,11 @@ class Ingest:
         return None
 
     def _described(self, key: Key, span: Span, end: float) -> None:
-        """Count what a server says of a text."""
-        if names.ATTR_DRIFT not in span.attributes:
-            return
+        """Count what a server says of a text, and remember what it answered."""
         try:
-            self._windows.drift(key).take(span.attributes, end)
+            if names.ATTR_DRIFT in span.attributes:
+                self._windows.of(key).drift.take(span.attributes, end)
+            labelling.answered(self._windows, key, span, end)
         except ValueError as error:
             raise RefusedError("malformed", str(error)) from None
 

@@ -11,12 +11,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from tapchanger_serving.observer.gate import Gate, UnprovenError
 from tapchanger_serving.observer.ingest import Ingest, Result
 from tapchanger_serving.observer.spans import Span
 from tapchanger_serving.observer.trust import Grant, TrustError
+
+T = TypeVar("T")
 
 UNAUTHENTICATED: Final = "unauthenticated"
 UNPROVEN: Final = "unproven"
@@ -94,10 +96,14 @@ class Intake:
 
     async def count(self, place: Place, transport: str, decode: Callable[[], Iterable[Span]]) -> Result:
         """Decodes a payload and counts its spans, when its turn comes. Raises what `decode` raises; then none counts."""
+        return await self.in_turn(lambda: self.ingest.take(list(decode()), transport, place.grant))
+
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        """What comes of some work, when its turn comes."""
         async with self._turn:
             # Between two payloads others get in, or are turned away, and questions are answered.
             await asyncio.sleep(0)
-            return self.ingest.take(list(decode()), transport, place.grant)
+            return work()
 
     def refuse(self, transport: str, reason: str) -> None:
         """Counts a payload that was not taken."""

@@ -17,10 +17,12 @@ from aiohttp import web
 from tapchanger_serving.observer import api, logs, metrics, otlp_grpc, otlp_http, settings, snapshot
 from tapchanger_serving.observer.api import Api
 from tapchanger_serving.observer.asking import Asking
+from tapchanger_serving.observer.events import Events
 from tapchanger_serving.observer.gate import Gate, Keys, from_cluster
 from tapchanger_serving.observer.ingest import Ingest
 from tapchanger_serving.observer.intake import Intake
 from tapchanger_serving.observer.logs import fields
+from tapchanger_serving.observer.reception import Reception
 from tapchanger_serving.observer.settings import Settings
 from tapchanger_serving.observer.skew import NOTABLE_SECONDS
 from tapchanger_serving.observer.windows import Windows
@@ -41,6 +43,8 @@ class Observer:
         self.ingest = Ingest(self.windows, clock)
         self.gate = gate(options, clock)
         self.intake = Intake(self.ingest, self.gate, options.max_waiting, options.max_waiting_bytes)
+        self.reception = Reception(self.windows, clock, options.together)
+        self.events = Events(self.intake, self.reception)
         self._clock = clock
         self._grpc: grpc.aio.Server | None = None
         self._runners: list[web.AppRunner] = []
@@ -55,7 +59,9 @@ class Observer:
         """Listen on all ports. Raises OSError when one is taken."""
         options = self.options
         await self.gate.refresh()
-        registry = metrics.registry(self.ingest.account, self.windows, lambda: self.intake.waiting)
+        registry = metrics.registry(
+            self.ingest.account, self.windows, lambda: self.intake.waiting, self.reception.desk.refused
+        )
         self.ports["api"] = await self._serve(
             api.application(
                 Api(
@@ -65,12 +71,15 @@ class Observer:
                     lambda: self._ready,
                     Asking(self.gate, options.namespace),
                     options.together,
+                    self.reception,
                 )
             ),
             options.api_port,
         )
         self.ports["http"] = await self._serve(
-            otlp_http.application(self.intake, options.max_payload_bytes), options.http_port, auto_decompress=False
+            otlp_http.application(self.intake, options.max_payload_bytes, self.events),
+            options.http_port,
+            auto_decompress=False,
         )
         self.ports["grpc"] = await self._serve_grpc(options.grpc_port)
         self._tasks.append(asyncio.create_task(self._every(lambda: TIDY_SECONDS, self._tidy)))
@@ -105,7 +114,7 @@ class Observer:
         return int(runner.addresses[0][1])
 
     async def _serve_grpc(self, port: int) -> int:
-        self._grpc = otlp_grpc.server(self.intake, self.options.max_payload_bytes)
+        self._grpc = otlp_grpc.server(self.intake, self.options.max_payload_bytes, self.events)
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         try:
             bound = self._grpc.add_insecure_port(f"{host}:{port}")

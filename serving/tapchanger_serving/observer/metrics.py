@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -27,6 +28,11 @@ class WindowsCollector(Collector):
             "Requests that ended, by outcome, from the router's spans.",
             labels=[*REVISION, "code"],
         )
+        bad = CounterMetricFamily(
+            "tapchanger_bad_requests",
+            "Requests that failed by the server's fault or, with a threshold (seconds), took longer or failed.",
+            labels=[*REVISION, "threshold"],
+        )
         duration = HistogramMetricFamily(
             "tapchanger_request_duration_seconds", "Time from request to answer, at the router.", labels=REVISION
         )
@@ -42,16 +48,36 @@ class WindowsCollector(Collector):
         stages = CounterMetricFamily(
             "tapchanger_server_requests", "Requests whose time in the server is known, from its spans.", labels=REVISION
         )
+        labels = CounterMetricFamily(
+            "tapchanger_labels",
+            "Answers whose true label came, by whether they were right.",
+            labels=[*REVISION, "right"],
+        )
+        accuracy = GaugeMetricFamily(
+            "tapchanger_accuracy",
+            "Share of right ones among the answers that are labelled, over all labels that are kept.",
+            labels=REVISION,
+        )
         for key, series in self._windows.series():
             totals = series.totals
+            right, wrong = series.labels.came
+            if right or wrong:
+                labels.add_metric([*key, "true"], right)
+                labels.add_metric([*key, "false"], wrong)
+            labelled, correct = series.labels.totals()
+            if labelled:
+                accuracy.add_metric(list(key), correct / labelled)
             for code, count in totals.codes.items():
                 requests.add_metric([*key, code], count)
+            bad.add_metric([*key, ""], totals.failed)
+            for threshold, count in totals.over.items():
+                bad.add_metric([*key, repr(threshold)], count)
             duration.add_metric(list(key), _cumulated(totals), totals.seconds)
             spent = (totals.queue, totals.pre, totals.compute, totals.post)
             for family, seconds in zip(parts.values(), spent, strict=True):
                 family.add_metric(list(key), seconds)
             stages.add_metric(list(key), totals.stages)
-        yield from (requests, duration, *parts.values(), stages)
+        yield from (requests, bad, duration, *parts.values(), stages, labels, accuracy)
 
 
 def _cumulated(totals: Totals) -> list[tuple[str, float]]:
@@ -66,7 +92,10 @@ def _cumulated(totals: Totals) -> list[tuple[str, float]]:
 class AccountCollector(Collector):
     """What became of the spans, and how much is held."""
 
-    def __init__(self, account: Account, windows: Windows, waiting: Callable[[], int]) -> None:
+    def __init__(
+        self, account: Account, windows: Windows, waiting: Callable[[], int], refused: Mapping[str, int]
+    ) -> None:
+        self._refused = refused
         self._waiting = waiting
         self._account = account
         self._windows = windows
@@ -88,6 +117,12 @@ class AccountCollector(Collector):
             for (transport, reason), count in counts.items():
                 family.add_metric([transport, reason], count)
             yield family
+        feedback = CounterMetricFamily(
+            "tapchanger_observer_feedback_refused", "Scores and labels that could not be counted.", labels=["reason"]
+        )
+        for reason, count in self._refused.items():
+            feedback.add_metric([reason], count)
+        yield feedback
         for name, text, value in (
             ("spans_clamped", "Spans from the future, counted as ending now.", account.clamped),
             ("series_evicted", "Deployments and revisions forgotten because there were too many.", windows.evicted),
@@ -108,11 +143,18 @@ class AccountCollector(Collector):
         yield GaugeMetricFamily("tapchanger_observer_buckets", "Buckets held now.", value=windows.bucket_count())
 
 
-def registry(account: Account, windows: Windows, waiting: Callable[[], int] = lambda: 0) -> CollectorRegistry:
-    """All of the observer's metrics, with those of its own process; `waiting` tells how many payloads wait."""
+def registry(
+    account: Account,
+    windows: Windows,
+    waiting: Callable[[], int] = lambda: 0,
+    refused: Mapping[str, int] = MappingProxyType({}),
+) -> CollectorRegistry:
+    """All of the observer's metrics, with those of its own process; `waiting` tells how many payloads wait, `refused` the
+    feedback that was not counted, by reason.
+    """
     made = CollectorRegistry()
     made.register(WindowsCollector(windows))
-    made.register(AccountCollector(account, windows, waiting))
+    made.register(AccountCollector(account, windows, waiting, refused))
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=made)
     return made

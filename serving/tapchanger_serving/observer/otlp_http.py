@@ -1,15 +1,17 @@
-"""OTLP over HTTP: POST /v1/traces with protobuf or JSON, plain or gzip."""
+"""OTLP over HTTP: POST /v1/traces, and /v1/logs, with protobuf or JSON, plain or gzip."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from aiohttp import web
 
-from tapchanger_serving.observer import otlp_json, wire
+from tapchanger_serving.observer import otlp_json, otlp_logs, wire
+from tapchanger_serving.observer.events import Events, LogRecord
+from tapchanger_serving.observer.ingest import Result
 from tapchanger_serving.observer.intake import (
     OVERLOADED,
     READ_SECONDS,
@@ -18,34 +20,56 @@ from tapchanger_serving.observer.intake import (
     UNAUTHENTICATED,
     UNPROVEN,
     Intake,
+    Place,
     TurnedAwayError,
 )
 from tapchanger_serving.observer.spans import PayloadError, Span
 
 PATH: Final = "/v1/traces"
+LOGS_PATH: Final = "/v1/logs"
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _INVALID_ARGUMENT: Final = 3
 _CODES: Final = {UNAUTHENTICATED: 16, UNPROVEN: 14, OVERLOADED: 14}
 _STATUS: Final = {UNAUTHENTICATED: 401, UNPROVEN: 503, OVERLOADED: 429}
 
 
-class Encoding(NamedTuple):
+Item = TypeVar("Item")
+
+
+class Encoding(NamedTuple, Generic[Item]):
     """One of the two encodings: how to read a request and how to write the answers."""
 
     transport: str
     media_type: str
-    decode: Callable[[bytes], Iterator[Span]]
+    decode: Callable[[bytes], Iterator[Item]]
     answer: Callable[[int, str], bytes]
     status: Callable[[int, str], bytes]
 
 
-PROTOBUF: Final = Encoding(
+PROTOBUF: Final = Encoding[Span](
     "http_protobuf", "application/x-protobuf", wire.decode, wire.encode_answer, wire.encode_status
 )
-JSON: Final = Encoding(
+JSON: Final = Encoding[Span](
     "http_json", "application/json", otlp_json.decode, otlp_json.encode_answer, otlp_json.encode_status
 )
 ENCODINGS: Final = {encoding.media_type: encoding for encoding in (PROTOBUF, JSON)}
+LOG_ENCODINGS: Final = {
+    encoding.media_type: encoding
+    for encoding in (
+        Encoding[LogRecord](
+            PROTOBUF.transport, PROTOBUF.media_type, otlp_logs.decode, otlp_logs.encode_answer, wire.encode_status
+        ),
+        Encoding[LogRecord](
+            JSON.transport,
+            JSON.media_type,
+            otlp_json.decode_logs,
+            otlp_json.encode_logs_answer,
+            otlp_json.encode_status,
+        ),
+    )
+}
+Finish = Callable[[], Awaitable[Result]]
+Count = Callable[[Place, str, Callable[[], Iterator[Any]], str | None], Awaitable[Finish]]
 
 
 class UnacceptableError(Exception):
@@ -95,13 +119,37 @@ async def _read(request: web.Request, limit: int) -> bytes:
         raise UnacceptableError(408, TOO_SLOW, f"the payload took more than {READ_SECONDS:g} s to come") from None
 
 
-def application(intake: Intake, max_payload_bytes: int) -> web.Application:
-    """The application. Run it with `auto_decompress=False`: bodies are decompressed here, within the limit."""
+def application(intake: Intake, max_payload_bytes: int, events: Events | None = None) -> web.Application:
+    """The application; with `events` it takes feedback in logs too.
 
-    async def taken(request: web.Request, encoding: Encoding | None) -> web.Response:
-        grant = await intake.admit(request.headers.get("Authorization"))
+    Run it with `auto_decompress=False`: bodies are decompressed here, within the limit.
+    """
+
+    async def spans(place: Place, transport: str, decode: Callable[[], Iterator[Any]], _: str | None) -> Finish:
+        result = await intake.count(place, transport, decode)
+
+        async def finish() -> Result:
+            return result
+
+        return finish
+
+    app = web.Application(client_max_size=max_payload_bytes)
+    app.router.add_post(PATH, _exporter(intake, max_payload_bytes, ENCODINGS, spans))
+    if events is not None:
+        app.router.add_post(LOGS_PATH, _exporter(intake, max_payload_bytes, LOG_ENCODINGS, events.count))
+    return app
+
+
+def _exporter(
+    intake: Intake, max_payload_bytes: int, encodings: Mapping[str, Encoding[Any]], count: Count
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """The handler of one signal."""
+
+    async def taken(request: web.Request, encoding: Encoding[Any] | None) -> web.Response:
+        authorization = request.headers.get("Authorization")
+        grant = await intake.admit(authorization)
         if encoding is None:
-            known = " or ".join(ENCODINGS)
+            known = " or ".join(encodings)
             found = request.content_type[:64]
             raise UnacceptableError(415, "media_type", f"Content-Type: found {found!r}; send {known}")
         announced = request.content_length or 0
@@ -112,14 +160,15 @@ def application(intake: Intake, max_payload_bytes: int) -> web.Application:
             intake.hold(place, len(body))
             content_encoding = request.headers.get("Content-Encoding", "").strip().lower()
 
-            def decode() -> Iterator[Span]:
+            def decode() -> Iterator[Any]:
                 return encoding.decode(unpack(body, content_encoding, max_payload_bytes))
 
-            result = await intake.count(place, encoding.transport, decode)
+            finish = await count(place, encoding.transport, decode, authorization)
+        result = await finish()
         return web.Response(body=encoding.answer(result.refused, result.why), content_type=encoding.media_type)
 
     async def export(request: web.Request) -> web.Response:
-        encoding = ENCODINGS.get(request.content_type)
+        encoding = encodings.get(request.content_type)
         answer = encoding or JSON
         headers = {}
         try:
@@ -135,6 +184,4 @@ def application(intake: Intake, max_payload_bytes: int) -> web.Application:
         text = answer.status(_CODES.get(reason, _INVALID_ARGUMENT), message)
         return web.Response(status=status, body=text, content_type=answer.media_type, headers=headers)
 
-    app = web.Application(client_max_size=max_payload_bytes)
-    app.router.add_post(PATH, export)
-    return app
+    return export

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from tapchanger_serving.observer.events import LogRecord, Value
 from tapchanger_serving.observer.spans import WANTED, PayloadError, Span
 
 _KINDS: Final = {"SPAN_KIND_INTERNAL": 1, "SPAN_KIND_SERVER": 2, "SPAN_KIND_CLIENT": 3}
@@ -24,17 +25,48 @@ def decode(payload: bytes) -> Iterator[Span]:
 
     Raises PayloadError where the text is no JSON or a field isn't what OTLP says, maybe after some spans.
     """
-    try:
-        export = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise PayloadError(f"not JSON ({error}); send an ExportTraceServiceRequest as JSON") from None
-    if not isinstance(export, dict) or not ("resourceSpans" in export or "resource_spans" in export or not export):
-        raise PayloadError('found no resourceSpans; send an ExportTraceServiceRequest: {"resourceSpans": [...]}')
+    export = _export(payload, "ExportTraceServiceRequest", "resourceSpans", "resource_spans")
     for resource_spans in _objects(export, "resourceSpans", "resource_spans"):
         resource = _attributes(_object(resource_spans, "resource"))
         for scope_spans in _objects(resource_spans, "scopeSpans", "scope_spans"):
             for span in _objects(scope_spans, "spans", "spans"):
                 yield _span(span, resource)
+
+
+def decode_logs(payload: bytes) -> Iterator[LogRecord]:
+    """The records of an `ExportLogsServiceRequest` in JSON. Raises PayloadError as :func:`decode` does."""
+    export = _export(payload, "ExportLogsServiceRequest", "resourceLogs", "resource_logs")
+    for resource_logs in _objects(export, "resourceLogs", "resource_logs"):
+        resource = _scalars(_object(resource_logs, "resource"))
+        for scope_logs in _objects(resource_logs, "scopeLogs", "scope_logs"):
+            for record in _objects(scope_logs, "logRecords", "log_records"):
+                event = record.get("eventName") or _text(record, "event_name")
+                trace_id = _id(record, "traceId", "trace_id", 16)
+                yield LogRecord(str(event), trace_id, {**resource, **_scalars(record)})
+
+
+def _export(payload: bytes, kind: str, name: str, snake: str) -> dict[str, Any]:
+    try:
+        export = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(f"not JSON ({error}); send an {kind} as JSON") from None
+    if not isinstance(export, dict) or not (name in export or snake in export or not export):
+        raise PayloadError(f'found no {name}; send an {kind}: {{"{name}": [...]}}')
+    return export
+
+
+def _scalars(holder: dict[str, Any]) -> dict[str, Value]:
+    """All attributes of one value each; 64-bit integers may be strings."""
+    found: dict[str, Value] = {}
+    for attribute in _objects(holder, "attributes", "attributes"):
+        key, value = attribute.get("key"), attribute.get("value")
+        if isinstance(key, str) and isinstance(value, dict) and len(value) == 1:
+            ((kind, content),) = value.items()
+            if isinstance(content, str | int | float):
+                digits = str(content).removeprefix("-")
+                whole = kind in ("intValue", "int_value") and digits.isascii() and digits.isdigit() and len(digits) < 20
+                found[key] = int(content) if whole else content
+    return found
 
 
 def _span(span: dict[str, Any], resource: dict[str, str]) -> Span:
@@ -132,6 +164,13 @@ def encode_answer(rejected: int, why: str) -> bytes:
     if not rejected and not why:
         return b"{}"
     return json.dumps({"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": why}}).encode()
+
+
+def encode_logs_answer(rejected: int, why: str) -> bytes:
+    """An `ExportLogsServiceResponse` in JSON; with `rejected` or `why` it says that the success was partial."""
+    if not rejected and not why:
+        return b"{}"
+    return json.dumps({"partialSuccess": {"rejectedLogRecords": str(rejected), "errorMessage": why}}).encode()
 
 
 def encode_status(code: int, text: str) -> bytes:

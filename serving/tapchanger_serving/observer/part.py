@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tapchanger_serving.contract.labels import LabelWindow
 from tapchanger_serving.contract.windows import ClockSkew, Windows
 from tapchanger_serving.observer import snapshot
 from tapchanger_serving.observer.bucket import Bucket
+from tapchanger_serving.observer.labels import Tally as LabelTally
 from tapchanger_serving.observer.mirror import Tally as MirrorTally
 from tapchanger_serving.observer.question import Question
 from tapchanger_serving.observer.scores import Tally
@@ -29,12 +31,16 @@ class PartError(ValueError):
 
 @dataclass
 class Part:
-    """By revision what users felt, what they thought and how sure the answers were; by canary and stable revision the pairs."""
+    """By revision what users felt, what they thought, how sure the answers were and what labels say; by canary and stable
+    revision the pairs.
+    """
 
     revisions: dict[str, Bucket] = field(default_factory=dict)
     scores: dict[str, Tally] = field(default_factory=dict)
     confidences: dict[str, Tally] = field(default_factory=dict)
     mirrors: dict[tuple[str, str], MirrorTally] = field(default_factory=dict)
+    labels: dict[str, LabelTally] = field(default_factory=dict)
+    came: dict[str, Tally] = field(default_factory=dict)
     skews: dict[str, float] = field(default_factory=dict)
     """Seconds by which nodes of these revisions are ahead of the routers, where they certainly are or lag behind."""
 
@@ -45,7 +51,20 @@ def of(store: Store, asked: Question) -> Part:
     revisions = store.window(*where)
     nodes = {node for bucket in revisions.values() if bucket.parts for node in bucket.parts.nodes}
     skews = {node: skew for node, skew in store.clocks.skews().items() if skew and node in nodes}
-    return Part(revisions, store.scores(*where), store.confidences(*where), store.mirrors(*where), skews)
+    labels, came = _labels(store, asked)
+    return Part(revisions, store.scores(*where), store.confidences(*where), store.mirrors(*where), labels, came, skews)
+
+
+def _labels(store: Store, asked: Question) -> tuple[dict[str, LabelTally], dict[str, Tally]]:
+    """By revision what labels say of its answers, and the outcomes by the time at which they came."""
+    entry = store.deployments.get((asked.namespace, asked.deployment))
+    known = entry.revisions.items() if entry else ()
+    labels = {name: series.labels.window(asked.since, asked.until) for name, series in known}
+    came = {name: series.labels_came.window(asked.since, asked.until) for name, series in known}
+    return (
+        {name: tally for name, tally in labels.items() if tally.labelled or tally.texts},
+        {name: tally for name, tally in came.items() if tally.number},
+    )
 
 
 def merge(parts: Iterable[Part]) -> Part:
@@ -56,7 +75,13 @@ def merge(parts: Iterable[Part]) -> Part:
             total.revisions.setdefault(revision, Bucket()).absorb(bucket)
         for pair, tally in one.mirrors.items():
             total.mirrors.setdefault(pair, MirrorTally()).absorb(tally)
-        for mine, theirs in ((total.scores, one.scores), (total.confidences, one.confidences)):
+        for revision, labels in one.labels.items():
+            total.labels.setdefault(revision, LabelTally()).absorb(labels)
+        for mine, theirs in (
+            (total.scores, one.scores),
+            (total.confidences, one.confidences),
+            (total.came, one.came),
+        ):
             for revision, sums in theirs.items():
                 mine[revision] = mine.get(revision, Tally()).plus(sums)
         for node, skew in one.skews.items():
@@ -66,7 +91,7 @@ def merge(parts: Iterable[Part]) -> Part:
 
 def tell(asked: Question, part: Part, now: float) -> Windows:
     """The answer to a question, in the contract's words."""
-    names = sorted({*part.revisions, *part.scores, *part.confidences})
+    names = sorted({*part.revisions, *part.scores, *part.confidences, *part.labels, *part.came})
     return Windows(
         namespace=asked.namespace,
         deployment=asked.deployment,
@@ -75,7 +100,12 @@ def tell(asked: Question, part: Part, now: float) -> Windows:
         until=asked.until,
         revisions=tuple(
             revision_window(name, part.revisions.get(name, Bucket()), asked.thresholds).model_copy(
-                update={"feedback": told(part.scores.get(name)), "confidence": told(part.confidences.get(name))}
+                update={
+                    "feedback": told(part.scores.get(name)),
+                    "confidence": told(part.confidences.get(name)),
+                    "labels": part.labels[name].told() if name in part.labels else LabelWindow(),
+                    "labels_came": told(part.came.get(name)),
+                }
             )
             for name in names
         ),
@@ -95,6 +125,8 @@ def encode(part: Part) -> str:
             "revisions": {name: snapshot.bucket_row(bucket) for name, bucket in part.revisions.items()},
             "scores": part.scores,
             "confidences": part.confidences,
+            "labels": {name: tally.row() for name, tally in part.labels.items()},
+            "came": part.came,
             "skews": part.skews,
             "mirrors": [[*pair, snapshot.tally_row(tally)] for pair, tally in part.mirrors.items()],
         },
@@ -113,6 +145,8 @@ def decode(text: str) -> Part:
             _tallies(found["scores"]),
             _tallies(found["confidences"]),
             {(str(canary), str(stable)): snapshot.row_tally(row) for canary, stable, row in found["mirrors"]},
+            {str(name): LabelTally.of(row) for name, row in found.get("labels", {}).items()},
+            _tallies(found.get("came", {})),
             {str(node): float(skew) for node, skew in found["skews"].items()},
         )
     except snapshot.FAULTS as error:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
+from pydantic import ValidationError
 
 from tapchanger_serving.contract import names
 from tapchanger_serving.contract.credential import bearer
+from tapchanger_serving.contract.drift import DriftWindow
+from tapchanger_serving.contract.feedback import Feedback, FeedbackAnswer
 from tapchanger_serving.observer import part
-from tapchanger_serving.observer.part import Part, PartError
+from tapchanger_serving.observer.part import Part
 from tapchanger_serving.observer.question import Question
+from tapchanger_serving.observer.windows import Key
 
 PART: Final = "/v1/part"
+DRIFT: Final = "/v1/drift"
 FORWARDED: Final = "x-tapchanger-forwarded"
 """Header of a request that one observer hands on to another, which then doesn't hand it on."""
 _TIMEOUT: Final = ClientTimeout(total=1.5)
+Told = TypeVar("Told")
 
 
 class PeersError(Exception):
@@ -45,32 +52,45 @@ class Peers:
             ("until", repr(asked.until)),
             *(("latency", repr(threshold)) for threshold in asked.thresholds),
         ]
-        path = f"{PART}/watch" if watch else PART
+        return await self._all(f"{PART}/watch" if watch else PART, query, part.decode)
+
+    async def drift(self, key: Key, since: float) -> list[DriftWindow]:
+        """What each was told of a revision's texts since `since` (Unix seconds). Raises PeersError."""
+        query = [*key._asdict().items(), ("since", repr(since))]
+        return await self._all(DRIFT, query, DriftWindow.model_validate_json)
+
+    async def _all(self, path: str, query: list[tuple[str, str]], read: Callable[[str], Told]) -> list[Told]:
+        """Every observer's own answer, in the order of their addresses."""
         async with ClientSession(timeout=_TIMEOUT) as session:
             addresses = await self._addresses()
             if len(addresses) < self.replicas:
                 raise PeersError(f"{len(addresses)} of {self.replicas} observers are known; ask again when all run")
-            return await asyncio.gather(*(self._part(session, address, path, query) for address in addresses))
 
-    async def _part(self, session: ClientSession, address: str, path: str, query: list[tuple[str, str]]) -> Part:
-        try:
-            url = f"http://{address}{path}"
-            async with session.get(url, params=query, headers=self._credential()) as answer:
-                answer.raise_for_status()
-                return part.decode(await answer.text())
-        except (ClientError, TimeoutError, OSError, PartError) as error:
-            raise PeersError(f"the observer at {address} did not answer: {type(error).__name__}: {error}") from None
+            async def one(address: str) -> Told:
+                headers = {FORWARDED: "1", **self._credential()}
+                try:
+                    async with session.get(f"http://{address}{path}", params=query, headers=headers) as answer:
+                        answer.raise_for_status()
+                        return read(await answer.text())
+                except (ClientError, TimeoutError, OSError, ValueError) as error:
+                    why = f"{type(error).__name__}: {error}"[:300]
+                    raise PeersError(f"the observer at {address} did not answer: {why}") from None
 
-    async def hand_on(self, body: bytes, authorization: str | None) -> str | None:
-        """Gives feedback to the others, one after the other, until one of them takes it; None where none does."""
+            return await asyncio.gather(*(one(address) for address in addresses))
+
+    async def hand_on(self, item: Feedback, authorization: str | None) -> str | None:
+        """Gives feedback to the others, one after the other, until one of them takes it; what became of it there, None where
+        none does.
+        """
         headers = {FORWARDED: "1", **({} if authorization is None else {"Authorization": authorization})}
         async with ClientSession(timeout=_TIMEOUT) as session:
             for address in await self._addresses():
                 try:
-                    async with session.post(f"http://{address}/v1/feedback", data=body, headers=headers) as answer:
+                    url = f"http://{address}/v1/feedback"
+                    async with session.post(url, data=item.dumps(), headers=headers) as answer:
                         if answer.status == 200:
-                            return await answer.text()
-                except (ClientError, TimeoutError, OSError):
+                            return _fate(FeedbackAnswer.model_validate_json(await answer.text()))
+                except (ClientError, TimeoutError, OSError, ValidationError):
                     continue
         return None
 
@@ -89,6 +109,12 @@ class Peers:
                 raise PeersError(f"{host}: {error}") from None
             found |= {_address(str(to[0]), int(to[1])) for *_, to in resolved}
         return sorted(found)
+
+
+def _fate(answer: FeedbackAnswer) -> str:
+    if answer.replaced:
+        return "replaced"
+    return "counted" if answer.counted else "duplicate"
 
 
 def _address(host: str, port: int) -> str:

@@ -28,8 +28,16 @@ class Scores:
 
     def add(self, at: float, score: float) -> None:
         """Count a score (0 to 1) that came at `at`."""
+        self.change(at, Tally(1, score, score * score))
+
+    def knows(self, at: float) -> bool:
+        """Whether the step of `at` is kept."""
+        return int(at) - int(at) % STEP in self.steps
+
+    def change(self, at: float, by: Tally) -> None:
+        """Add sums to the step of `at`, or take them away where they are negative."""
         start = int(at) - int(at) % STEP
-        self.steps[start] = self.steps.get(start, Tally()).plus(Tally(1, score, score * score))
+        self.steps[start] = self.steps.get(start, Tally()).plus(by)
 
     def window(self, since: float, until: float) -> Tally:
         """All that came from `since` to `until`, both rounded outwards to whole steps."""

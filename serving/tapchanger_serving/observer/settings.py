@@ -54,6 +54,8 @@ class Settings(BaseModel):
     max_deployments: int = Field(default=1_000, ge=1)
     max_revisions: int = Field(default=16, ge=2)
     max_buckets: int = Field(default=200_000, ge=1_000)
+    max_answers: int = Field(default=32_000, ge=100, le=65_000)
+    """Requests whose answers are remembered for labels that come later: so many at least, twice as many at most."""
     state: Path | None = None
     """File that carries the windows over a restart; none is kept without it."""
     state_seconds: float = Field(default=5.0, ge=0.1, le=3_600)
@@ -75,6 +77,7 @@ class Settings(BaseModel):
             max_deployments=self.max_deployments,
             max_revisions=self.max_revisions,
             max_buckets=self.max_buckets,
+            max_answers=self.max_answers,
         )
 
 

@@ -1,10 +1,10 @@
 """The windows in a file, so that a restart in the middle of a canary forgets nothing.
 
 Version 2 is JSON: `{"version": 2, "deployments": [{"namespace", "deployment", "thresholds", "revisions": [{"revision",
-"scores": [[start, …]], "confidences": [[start, …]], "mirrors": [[stable, start, …]], "minutes": [{"start", "step", "buckets":
-[[start, …]]}]}]}]}`. A minute
-that did not change since
-the last snapshot is not encoded again. Version 1, which had the sums of queue and compute only, is read as well.
+"scores": [[start, …]], "confidences": [[start, …]], "mirrors": [[stable, start, …]], "labels": {…}, "came": [[start, …]],
+"minutes": [{"start", "step", "buckets": [[start, …]]}]}]}], "answers": […], "labels": […]}`; the last two are what is remembered
+of single requests. A minute that did not change since the last snapshot is not encoded again. Version 1, which had the sums of
+queue and compute only, is read as well.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Final
 from tapchanger_serving.observer import mirror
 from tapchanger_serving.observer.breakdown import Breakdown, Length, Node, Sums
 from tapchanger_serving.observer.bucket import Bucket, Kept, Over
+from tapchanger_serving.observer.labels import Labels
 from tapchanger_serving.observer.scores import Tally
 from tapchanger_serving.observer.windows import COARSE, FINE, Minute, Series, Windows
 
@@ -42,7 +43,15 @@ def encode(windows: Windows) -> Iterator[str]:
         head = json.dumps({"namespace": namespace, "deployment": name, "thresholds": deployment.thresholds})
         yield f'{comma}{head[:-1]},"revisions":[{",".join(revisions)}]}}'
         comma = ","
-    yield "]}"
+    yield "]"
+    for name, pieces in (("answers", windows.memory.answers.saved()), ("labels", windows.memory.saved())):
+        yield f',"{name}":['
+        comma = ""
+        for piece in pieces:
+            yield comma + json.dumps(piece, separators=(",", ":"))[1:-1]
+            comma = ","
+        yield "]"
+    yield "}"
 
 
 def _series(revision: str, series: Series) -> str:
@@ -65,7 +74,9 @@ def _series(revision: str, series: Series) -> str:
         ]
     )
     head = f'"revision":{json.dumps(revision)},"scores":{scores},"confidences":{sure},"mirrors":{mirrors}'
-    return f'{{{head},"minutes":[{",".join(minutes)}]}}'
+    came = json.dumps([[start, *sums] for start, sums in series.labels_came.steps.items()])
+    labels = f'"labels":{series.labels.dumps()},"came":{came}'
+    return f'{{{head},{labels},"minutes":[{",".join(minutes)}]}}'
 
 
 def tally_row(tally: mirror.Tally) -> list[Any]:
@@ -142,6 +153,8 @@ def decode(text: str, windows: Windows) -> None:
     try:
         for deployment in state["deployments"]:
             _load(deployment, windows)
+        windows.memory.answers.load(state.get("answers", []))
+        windows.memory.load(state.get("labels", []))
     except FAULTS as error:
         raise SnapshotError(f"not a snapshot of version {version} ({error!r})") from None
 
@@ -152,7 +165,10 @@ def _load(state: dict[str, Any], windows: Windows) -> None:
     deployment.thresholds = thresholds
     for revision in state["revisions"]:
         series = deployment.revisions[str(revision["revision"])] = Series()
-        for part, kept in (("scores", series.scores), ("confidences", series.confidences)):
+        if "labels" in revision:
+            series.labels = Labels.of(revision["labels"])
+        kinds = (("scores", series.scores), ("confidences", series.confidences), ("came", series.labels_came))
+        for part, kept in kinds:
             for start, count, total, squares in revision.get(part, []):
                 kept.steps[int(start)] = Tally(int(count), float(total), float(squares))
         for stable, start, row in revision.get("mirrors", []):

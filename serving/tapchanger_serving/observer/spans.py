@@ -9,6 +9,7 @@ from tapchanger_serving.contract import names
 HTTP_STATUS: Final = "http.status_code"
 GRPC_STATUS: Final = "grpc.status_code"
 GRPC_PATH: Final = "grpc.path"
+REQUEST_ID: Final = "guid:x-request-id"
 RESPONSE_FLAGS: Final = "response_flags"
 TRITON_MODEL: Final = "triton.model_name"
 TRITON_PARENT: Final = "triton.trace_parent_id"
@@ -26,6 +27,7 @@ WANTED: Final = frozenset(
         names.ATTR_POST,
         names.ATTR_CONFIDENCE,
         names.ATTR_LABEL,
+        names.ATTR_ANSWERED,
         names.ATTR_DRIFT,
         names.ATTR_DRIFT_REFERENCE,
         names.ATTR_MIRROR,
@@ -34,6 +36,7 @@ WANTED: Final = frozenset(
         HTTP_STATUS,
         GRPC_STATUS,
         GRPC_PATH,
+        REQUEST_ID,
         RESPONSE_FLAGS,
         TRITON_MODEL,
         TRITON_PARENT,

@@ -1,25 +1,19 @@
 """Whose word counts for what: credentials, and the namespaces that they may tell of.
 
 A pod's credential is a token of its service account for the audience :data:`names.OBSERVER_AUDIENCE`, a JSON Web Token (RFC
-7519) that the cluster signed (RFC 7515, section 5.2); it speaks for the pod's own namespace. A sender that has no service
-account here, such as a gateway, has a token of its own that an administrator chose. Nothing in this module reads a clock or
-a file.
+7519) that the cluster signed; it speaks for the pod's own namespace. PyJWT judges signature, audience and times. A sender that
+has no service account here, such as a gateway, has a token of its own that an administrator chose.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+import jwt
 
 LEEWAY_SECONDS: Final = 60.0
 """How far the clocks of the API server and the observer may differ."""
@@ -27,13 +21,9 @@ LONGEST: Final = 8_192
 """Characters of a credential; tokens of service accounts have about a thousand."""
 MOST_KEYS: Final = 64
 _SUBJECT: Final = re.compile(r"system:serviceaccount:([a-z0-9.-]{1,253}):[a-z0-9.-]{1,253}")
-_CURVES: Final[Mapping[str, tuple[str, ec.EllipticCurve, hashes.HashAlgorithm]]] = {
-    "P-256": ("ES256", ec.SECP256R1(), hashes.SHA256()),
-    "P-384": ("ES384", ec.SECP384R1(), hashes.SHA384()),
-    "P-521": ("ES512", ec.SECP521R1(), hashes.SHA512()),
-}
-
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+ALGORITHMS: Final = frozenset({"RS256", "ES256", "ES384", "ES512"})
+"""By which clusters sign. No key of another kind is taken, so that a public one never serves as a shared secret."""
+_CHECKS: Final[jwt.types.Options] = {"require": ["exp", "aud", "sub"], "enforce_minimum_key_length": True}
 
 
 class TrustError(Exception):
@@ -75,99 +65,48 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def key_set(text: str) -> dict[str, PublicKey]:
-    """The usable keys of a JSON Web Key Set (RFC 7517) by their ids. Raises ValueError where the text is none."""
+def key_set(text: str) -> dict[str, jwt.PyJWK]:
+    """The usable keys of a JSON Web Key Set (RFC 7517) by their ids. Raises ValueError where it has none."""
     found = json.loads(text)
     if not isinstance(found, dict) or not isinstance(found.get("keys"), list):
         raise ValueError("not a JSON Web Key Set: it has no list of keys")
-    keys = {}
-    for entry in found["keys"][:MOST_KEYS]:
-        key = _public_key(entry) if isinstance(entry, dict) else None
-        if key is not None:
-            keys[str(entry.get("kid", ""))] = key
-    return keys
+    try:
+        keys = jwt.PyJWKSet(found["keys"][:MOST_KEYS]).keys
+    except (jwt.PyJWTError, KeyError) as none:
+        raise ValueError(f"not a JSON Web Key Set: {type(none).__name__}: {none}") from None
+    return {str(key.key_id or ""): key for key in keys if key.algorithm_name in ALGORITHMS}
 
 
-def _public_key(entry: dict[str, Any]) -> PublicKey | None:
-    if entry.get("kty") == "RSA":
-        return rsa.RSAPublicNumbers(_integer(entry["e"]), _integer(entry["n"])).public_key()
-    if entry.get("kty") == "EC" and entry.get("crv") in _CURVES:
-        _, curve, _ = _CURVES[entry["crv"]]
-        return ec.EllipticCurvePublicNumbers(_integer(entry["x"]), _integer(entry["y"]), curve).public_key()
-    return None
-
-
-def verify(token: str, keys: Mapping[str, PublicKey], audience: str, now: float) -> Grant:
-    """What a service account's token for `audience` grants at `now` (Unix seconds).
+def verify(token: str, keys: Mapping[str, jwt.PyJWK], audience: str) -> Grant:
+    """What a service account's token for `audience` grants now.
 
     Raises UnknownKeyError where `keys` lack the one that it was signed with, else TrustError.
     """
-    head, claims, signature, signed = _parts(token)
-    key = keys.get(str(head.get("kid", "")))
-    if key is None:
-        raise UnknownKeyError("the credential was signed with a key that this cluster doesn't publish")
-    if not _fits(key, str(head.get("alg")), signature, signed):
-        raise TrustError("the credential's signature is wrong")
-    aud = claims.get("aud")
-    if audience not in (aud if isinstance(aud, list) else [aud]):
-        raise TrustError(f"the credential is not for the audience {audience}")
-    until = _seconds(claims, "exp")
-    if now > until + LEEWAY_SECONDS or now < _seconds(claims, "nbf", 0.0) - LEEWAY_SECONDS:
-        raise TrustError("the credential has expired or is not valid yet")
-    subject = _SUBJECT.fullmatch(str(claims.get("sub")))
+    try:
+        key = keys.get(jwt.get_unverified_header(token).get("kid", ""))
+        if key is None:
+            raise UnknownKeyError("the credential was signed with a key that this cluster doesn't publish")
+        # The key decides which algorithm is meant, never the token.
+        claims = jwt.decode(token, key, [key.algorithm_name], options=_CHECKS, audience=audience, leeway=LEEWAY_SECONDS)
+    except jwt.PyJWTError as wrong:
+        raise TrustError(_why(wrong, audience)) from None
+    subject = _SUBJECT.fullmatch(claims["sub"])
     if subject is None:
         raise TrustError("the credential is not a service account's")
-    return Grant(frozenset((subject[1],)), until + LEEWAY_SECONDS)
+    return Grant(frozenset((subject[1],)), int(claims["exp"]) + LEEWAY_SECONDS)
 
 
-def _fits(key: PublicKey, algorithm: str, signature: bytes, signed: bytes) -> bool:
-    """Whether `signature` is that of `signed`. The key decides which algorithm is meant, never the token alone."""
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            if algorithm != "RS256":
-                return False
-            key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
-            return True
-        wanted, _, hashed = next(one for one in _CURVES.values() if one[1].name == key.curve.name)
-        size = (key.curve.key_size + 7) // 8
-        if algorithm != wanted or len(signature) != 2 * size:
-            return False
-        halves = (int.from_bytes(signature[:size]), int.from_bytes(signature[size:]))
-        key.verify(encode_dss_signature(*halves), signed, ec.ECDSA(hashed))
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
-    """Header, claims, signature, and the bytes that were signed."""
-    parts = token.split(".")
-    try:
-        head, claims, signature = (_decoded(part) for part in parts)
-        found = json.loads(head), json.loads(claims)
-    except (ValueError, RecursionError):
-        raise TrustError("the credential is neither a token of this cluster nor a sender's") from None
-    if not all(isinstance(one, dict) for one in found):
-        raise TrustError("the credential is neither a token of this cluster nor a sender's")
-    return *found, signature, f"{parts[0]}.{parts[1]}".encode()
-
-
-def _seconds(claims: dict[str, Any], name: str, otherwise: float | None = None) -> float:
-    found = claims.get(name, otherwise)
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise TrustError(f"the credential has no {name}")
-    return float(found)
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except binascii.Error as error:
-        raise ValueError(str(error)) from None
-
-
-def _integer(text: Any) -> int:
-    return int.from_bytes(_decoded(str(text)))
+def _why(wrong: jwt.PyJWTError, audience: str) -> str:
+    match wrong:
+        case jwt.InvalidSignatureError() | jwt.InvalidAlgorithmError():
+            return "the credential's signature is wrong"
+        case jwt.InvalidAudienceError():
+            return f"the credential is not for the audience {audience}"
+        case jwt.MissingRequiredClaimError():
+            return f"the credential has no {wrong.claim}"
+        case jwt.ExpiredSignatureError() | jwt.ImmatureSignatureError():
+            return "the credential has expired or is not valid yet"
+    return f"the credential is neither a token of this cluster nor a sender's ({type(wrong).__name__})"
 
 
 def senders(files: Mapping[str, str]) -> dict[bytes, Grant]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from tapchanger_serving.observer.breakdown import Stage
 from tapchanger_serving.observer.bucket import Bucket, Request
 from tapchanger_serving.observer.drift import Drift
+from tapchanger_serving.observer.keys import Key as Key
+from tapchanger_serving.observer.labels import Labels, squeeze
+from tapchanger_serving.observer.memory import Memory
 from tapchanger_serving.observer.mirror import Mirrors, Told
 from tapchanger_serving.observer.mirror import Tally as MirrorTally
 from tapchanger_serving.observer.scores import Scores, Tally
@@ -40,14 +43,7 @@ class Limits:
     max_revisions: int = 16
     max_thresholds: int = 16
     max_buckets: int = 200_000
-
-
-class Key(NamedTuple):
-    """What a request is counted under."""
-
-    namespace: str
-    deployment: str
-    revision: str
+    max_answers: int = 32_000
 
 
 @dataclass(slots=True)
@@ -94,7 +90,7 @@ class Minute:
 @dataclass(slots=True)
 class Series:
     """One revision: its minutes by their start, its totals since the observer began, what users thought of it, how
-    sure it was, what it answered to copies, and what its texts were like.
+    sure it was, what it answered to copies, what its texts were like, and how its answers compare with labels that came.
     """
 
     minutes: dict[int, Minute] = field(default_factory=dict)
@@ -103,6 +99,8 @@ class Series:
     confidences: Scores = field(default_factory=Scores)
     mirrors: Mirrors = field(default_factory=Mirrors)
     drift: Drift = field(default_factory=Drift)
+    labels: Labels = field(default_factory=Labels)
+    labels_came: Scores = field(default_factory=Scores)
 
     def window(self, since: float, until: float) -> Bucket:
         """All that ended from `since` to `until`, both rounded outwards to whole steps."""
@@ -135,6 +133,7 @@ class Windows:
         self.deployments: OrderedDict[tuple[str, str], Deployment] = OrderedDict()
         self.clocks = Clocks()
         """How far nodes' clocks differ; not kept over a restart."""
+        self.memory = Memory(self.limits.max_answers)
         self.evicted = 0
         """Deployments and revisions that were forgotten because there were too many."""
         self.squeezed = 0
@@ -145,7 +144,7 @@ class Windows:
         deployment = self.entry(key.namespace, key.deployment)
         series = self._series(deployment, key.revision)
         self._bucket(series, request.end, deployment.thresholds).add(request)
-        series.totals.add(request)
+        series.totals.add(request, deployment.thresholds)
 
     def add_stage(self, key: Key, stage: Stage) -> None:
         """Count what a server says of a request."""
@@ -165,11 +164,11 @@ class Windows:
 
     def add_confidence(self, key: Key, at: float, sure: float) -> None:
         """Count how sure (0 to 1) the answer was to a request that ended at `at`."""
-        self._series(self.entry(key.namespace, key.deployment), key.revision).confidences.add(at, sure)
+        self.of(key).confidences.add(at, sure)
 
-    def drift(self, key: Key) -> Drift:
-        """What the texts of a revision were like, to be counted into."""
-        return self._series(self.entry(key.namespace, key.deployment), key.revision).drift
+    def of(self, key: Key) -> Series:
+        """What is known of a revision, to be counted into."""
+        return self._series(self.entry(key.namespace, key.deployment), key.revision)
 
     def confidences(self, namespace: str, deployment: str, since: float, until: float) -> dict[str, Tally]:
         """How sure each revision was that told anything from `since` to `until`."""
@@ -185,8 +184,7 @@ class Windows:
 
     def add_pair(self, canary: Key, stable: Told, copy: Told, trace_id: str) -> None:
         """Count what two revisions told of a request that was copied to `canary`."""
-        series = self._series(self.entry(canary.namespace, canary.deployment), canary.revision)
-        series.mirrors.add(stable, copy, trace_id)
+        self.of(canary).mirrors.add(stable, copy, trace_id)
 
     def mirrors(
         self, namespace: str, deployment: str, since: float, until: float
@@ -240,9 +238,12 @@ class Windows:
             series.confidences.drop(keep_from)
             series.mirrors.drop(keep_from)
             series.drift.drop(now)
+            series.labels.tidy(keep_from, now)
+            series.labels_came.drop(keep_from)
             for start, minute in series.minutes.items():
                 if minute.step == FINE and start + MINUTE <= fine_from:
                     minute.coarsen()
+        squeeze((series.labels for _, series in self.series()), now)
         self._squeeze(now)
 
     def _squeeze(self, now: float) -> None:

@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.common.v1 import common_pb2
 
-from tapchanger_serving.observer.spans import WANTED, PayloadError, Span
+from tapchanger_serving.observer.spans import REQUEST_ID, WANTED, PayloadError, Span
 
 _PACKAGE: Final = "tapchanger.observer.wire"
 _TYPES: Final = {
@@ -110,7 +110,7 @@ def _attributes(encoded: Any) -> dict[str, str]:
     for raw in encoded:
         key = _WANTED_KEYS.get(raw[2 : 2 + raw[1]]) if len(raw) > 1 and raw[0] == 0x0A else _slow_key(raw)
         if key is not None:
-            found[key] = _value(raw)
+            found[key] = _once(raw) if key == REQUEST_ID else _value(raw)
     return found
 
 
@@ -142,6 +142,18 @@ def _value(raw: bytes) -> str:
         _values.clear()
     _values[raw] = text
     return text
+
+
+def _once(raw: bytes) -> str:
+    """A text that is never the same twice: read where it lies (tags 0x12 and 0x0a, short lengths), and not remembered."""
+    start = 2 + raw[1]
+    if (
+        raw[start : start + 1] == b"\x12"
+        and raw[start + 2 : start + 3] == b"\n"
+        and len(raw) == start + 4 + raw[start + 3]
+    ):
+        return raw[start + 4 :].decode(errors="replace")
+    return str(_key_value(raw).value.string_value)
 
 
 def encode_answer(rejected: int, why: str) -> bytes:

@@ -10,8 +10,10 @@ import hashlib
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,8 @@ from tests.bench.drift.texts import write
 from tests.support.small_builds import Build
 
 MISSING = -1
+DATA = "pvc://models/data.csv"
+"""Where a build finds its data."""
 _BATCH = 64
 _SOURCES = ("contract/drift.py", "engines/features.py", "engines/scripts.py", "build/drift_reference.py")
 
@@ -69,7 +73,7 @@ def describe(texts: dict[str, list[str]], reference: str) -> Described:
     for name, some in texts.items():
         kept = folder / f"{name}.npz"
         if not kept.exists():
-            bins, labels, seconds = _described(model, describer, some, names)
+            bins, labels, seconds = described(model, describer, some, names)
             np.savez(kept, bins=bins, labels=labels, seconds=seconds)
         with np.load(kept) as saved:
             found[name] = Corpus(saved["bins"], saved["labels"])
@@ -77,9 +81,10 @@ def describe(texts: dict[str, list[str]], reference: str) -> Described:
     return Described(known.reference, names, found, 1e6 * spent / told)
 
 
-def _described(
+def described(
     model: TextModel, describer: Describer, texts: list[str], names: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], float]:
+    """Bins `[texts, signals]` and labels `[texts]`, as a server tells them, and the seconds that describing took."""
     bins, labels, seconds = [], [], 0.0
     for start in range(0, len(texts), _BATCH):
         some = texts[start : start + _BATCH]
@@ -95,21 +100,26 @@ def _described(
 
 def _build(texts: list[str], folder: Path) -> None:
     """The moderation checkpoint's artifact, with `texts` as the reference."""
+    build_into(
+        folder,
+        train.checkpoint(train.Settings()),
+        lambda path: write(path, texts),
+        driftData={"uri": DATA, "text": "text"},
+    )
+
+
+def build_into(folder: Path, checkpoint: Path, write_data: Callable[[Path], None], **fields: Any) -> None:
+    """The artifact of a text classifier in ONNX Runtime and fp32, by the builder's own steps, beside the data at :data:`DATA`."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         places = Places(root / "store", root / "claims", root / "work", root / "termination-log")
         for place in (places.store, places.claims, places.work):
             place.mkdir()
-        checkpoint = places.claims / "models" / "v1"
-        shutil.copytree(train.checkpoint(train.Settings()), checkpoint)
-        write(places.claims / "models" / "reference.csv", texts)
+        shutil.copytree(checkpoint, places.claims / "models" / "v1")
+        write_data(places.claims / DATA.removeprefix("pvc://"))
         build = Build(places)
         request = build.request(
-            "pvc://models/v1",
-            "text-classification",
-            runtime="onnxruntime",
-            precision="fp32",
-            driftData={"uri": "pvc://models/reference.csv", "text": "text"},
+            "pvc://models/v1", "text-classification", runtime="onnxruntime", precision="fp32", **fields
         )
         report = build.run(request)
         folder.parent.mkdir(parents=True, exist_ok=True)

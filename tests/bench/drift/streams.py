@@ -1,4 +1,4 @@
-"""The ten cases: what comes before and after the change, drawn from real texts with replacement."""
+"""The cases: what comes before and after the change, drawn from real texts with replacement."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ CASES = (
     Case("prompts: a third more injections", "prompts-reference", "prompts", "injections", 0.33),
     Case("prompts → film reviews", "prompts-reference", "prompts", "reviews", 0.5),
 )
+
+HELD_OUT = (
+    Case("2 % tweets", "reviews-reference", "reviews", "tweets", 0.02),
+    Case("30 % Amazon", "reviews-reference", "reviews", "amazon", 0.3),
+    Case("10 % injections among reviews", "reviews-reference", "reviews", "injections", 0.1),
+    Case("slow ramp to NYT", "reviews-reference", "reviews", "nyt", 1.0, 3000),
+    Case("prompts: 3 % NYT", "prompts-reference", "prompts", "nyt", 0.03),
+    Case("prompts: 10 % film reviews", "prompts-reference", "prompts", "reviews", 0.1),
+    Case("prompts: half of them misspelt film reviews", "prompts-reference", "prompts", "typos", 0.5),
+    Case("prompts: slow ramp to Amazon", "prompts-reference", "prompts", "amazon", 1.0, 4000),
+)
+"""Other mixes, rates and ramps of the same texts, at which nobody looked while the monitor was made."""
 
 
 def unchanged(described: Described, name: str, requests: int, rng: np.random.Generator) -> Corpus:

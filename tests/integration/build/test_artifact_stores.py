@@ -30,6 +30,7 @@ from tapchanger_serving.repository.fetch import at_hand
 from tests.support import remote_stores
 from tests.support.breaking_proxy import breaking_proxy
 from tests.support.golden import ROOT
+from tests.support.patience import PATIENCE
 from tests.support.remote_stores import Elsewhere
 from tests.support.small_builds import SERVING, Build, small_bert
 
@@ -274,7 +275,7 @@ def test_an_artifact_of_a_registry_is_what_oras_pulls(tmp_path: Path) -> None:
         uri, _, digest = (report.artifact_uri or "").partition("@")
         assert uri == found.uri
         api = uri.replace("oci://", "http://").replace(f":{found.port}/", f":{found.port}/v2/")
-        answer = httpx.get(f"{api}/manifests/{digest}", headers=remote_stores.MANIFEST)
+        answer = httpx.get(f"{api}/manifests/{digest}", headers=remote_stores.MANIFEST, timeout=PATIENCE)
         manifest = answer.json()
         titles = [layer["annotations"]["org.opencontainers.image.title"] for layer in manifest["layers"]]
         assert titles == ["artifact.json", "model.onnx", "tokenizer.json"]

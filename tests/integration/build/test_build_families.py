@@ -59,12 +59,22 @@ def test_each_runtime_answers_as_pytorch_does(build: Build, family: Family, task
     for recipe in plan(request, request.hardware):
         if recipe.precision != "fp32":
             continue
-        engine = open_engine(recipe.made(bench).spec)
+        engine = open_engine(recipe.make(bench).spec)
         found = compare(answers(engine.run, texts, model), reference, model)
         engine.close()
-        assert (found.agreement or found.cosine or 0.0) > 0.9999, (recipe.name, found)
         assert found.max_difference is not None
         assert found.max_difference < 1e-3, recipe.name
+        if found.agreement is None:
+            assert (found.cosine or 0.0) > 0.9999, (recipe.name, found)
+        else:
+            others = round((1 - found.agreement) * found.count)
+            assert others <= ties(reference, within=2 * found.max_difference), (recipe.name, found)
+
+
+def ties(scores: np.ndarray[Any, Any], within: float) -> int:
+    """Rows whose two best scores are so close that a difference of half of that in each may change the label."""
+    best = np.sort(scores, axis=-1)
+    return int((best[:, -1] - best[:, -2] <= within).sum())
 
 
 def fast(folder: Any) -> transformers.PreTrainedTokenizerFast:

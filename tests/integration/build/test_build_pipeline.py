@@ -56,7 +56,7 @@ def test_a_classifier_is_built_judged_and_answers_like_pytorch(build: Build) -> 
     gates = {"evaluation": evaluation}
     request = build.request("pvc://models/v1", "text-classification", gates=gates, shapes=SHAPES)
 
-    report = build.run(request)
+    report = build.run(request, fresh=True)
 
     assert {candidate.runtime for candidate in report.candidates} >= {"onnxruntime", "openvino"}
     assert all(candidate.error is None for candidate in report.candidates)

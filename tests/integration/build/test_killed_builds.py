@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,30 +21,12 @@ from tapchanger_serving.contract.messages import BuildRequest
 from tapchanger_serving.repository.layout import lay_out
 from tapchanger_serving.repository.models import Serving
 from tapchanger_serving.repository.verify import DamagedError
+from tests.support import warm_steps
 from tests.support.small_builds import Build, small_bert
 
 SHAPES = {"maxBatchSize": 8, "maxTokens": 32}
 KILLS = {"fetch": 6, "export": 4, "measure": 10}
 SEED = 20
-_AUDITED = """
-import os, runpy, signal, sys
-folder, limit, counted, step = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-sys.argv, count = ["build", step], 0
-EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.utime", "shutil.rmtree"}
-def watch(event, arguments):
-    global count
-    if event in EVENTS and str(arguments[0]).startswith(folder):
-        count += 1
-        if count == limit:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(watch)
-try:
-    runpy.run_module("tapchanger_serving.build", run_name="__main__")
-finally:
-    with open(counted, "w") as stream:
-        stream.write(str(count))
-"""
-"""Runs a step and kills it right before it touches a file below `folder` for the `limit`th time; writes how often it did."""
 
 
 class Killable:
@@ -58,9 +38,8 @@ class Killable:
     def run(self, step: str, folder: Path, kill_at: int = 0) -> int:
         """Runs a step; it is killed before it touches `folder` for the `kill_at`th time. How often it did without a kill."""
         counted = self.build.places.termination_log.with_name("counted")
-        command = [sys.executable, "-c", _AUDITED, str(folder), str(kill_at), str(counted), step]
         environment = os.environ | self.build.environment(self.request)
-        done = subprocess.run(command, env=environment, capture_output=True, check=False, text=True)
+        done = warm_steps.run([step], environment, warm_steps.Watch(folder, counted, kill_at))
         assert done.returncode == (-signal.SIGKILL if kill_at else 0), done.stdout + done.stderr
         return 0 if kill_at else int(counted.read_text())
 

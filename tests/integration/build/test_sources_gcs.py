@@ -13,6 +13,7 @@ import transformers
 from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.contract.messages import Inspection
 from tapchanger_serving.contract.names import ENV_CREDENTIALS
+from tests.support.patience import PATIENCE
 from tests.support.small_builds import Build, small_bert
 from tests.support.stores import Server, gcs_store
 
@@ -23,7 +24,9 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with gcs_store(tmp_path_factory.mktemp("gcs") / "store") as server:
-        made = httpx.post(f"{server.url}/storage/v1/b", params={"project": "test"}, json={"name": "models"})
+        made = httpx.post(
+            f"{server.url}/storage/v1/b", params={"project": "test"}, json={"name": "models"}, timeout=PATIENCE
+        )
         assert made.is_success, made.text
         yield server
 
@@ -32,7 +35,7 @@ def test_a_checkpoint_is_inspected_and_known_again(build: Build, store: Server, 
     folder = small_bert(tmp_path / "upload", transformers.BertForSequenceClassification)
     for name in FILES:
         target = f"{store.url}/upload/storage/v1/b/models/o?uploadType=media&name={quote(f'v1/{name}', safe='')}"
-        assert httpx.post(target, content=(folder / name).read_bytes()).is_success
+        assert httpx.post(target, content=(folder / name).read_bytes(), timeout=PATIENCE).is_success
     (tmp_path / "credentials").mkdir()
     (tmp_path / "credentials/STORAGE_EMULATOR_HOST").write_text(store.url)
     env = {ENV_CREDENTIALS: "store", "TAPCHANGER_CREDENTIALS_DIR": str(tmp_path / "credentials")}

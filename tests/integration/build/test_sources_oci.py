@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,51 +19,14 @@ from tapchanger_serving.build.digest import hash_tree
 from tapchanger_serving.contract.messages import BuildRequest, Inspection
 from tapchanger_serving.contract.names import ENV_CREDENTIALS
 from tests.support.breaking_proxy import breaking_proxy
+from tests.support.patience import PATIENCE
+from tests.support.pushing import FILES, MANIFEST, Repository, titled
 from tests.support.small_builds import Build, small_bert
 from tests.support.stores import Server, oci_registry
 
 TASK = ("--task", "text-classification")
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 PASSWORD, BCRYPT = "a-long-password", "$2b$05$abcdefghijklmnopqrstuuLjrm7vL7hts70kt.SnShIOHbr1tdDPu"
-Layer = tuple[bytes, str, dict[str, str]]
-
-
-@dataclass(frozen=True)
-class Repository:
-    """One repository, to push to."""
-
-    url: str
-    name: str
-    login: tuple[str, str] | None = None
-
-    def push(self, tag: str, layers: Sequence[Layer]) -> str:
-        """Pushes blobs and manifest; returns the manifest's digest."""
-        described = [
-            {"mediaType": kind, "digest": self.blob(data), "size": len(data), "annotations": notes}
-            for data, kind, notes in layers
-        ]
-        config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": self.blob(b"{}"), "size": 2}
-        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": described}
-        body = json.dumps(manifest).encode()
-        self.put(f"manifests/{tag}", body, MANIFEST)
-        return f"sha256:{hashlib.sha256(body).hexdigest()}"
-
-    def put(self, path: str, body: bytes, kind: str) -> None:
-        answer = httpx.put(
-            f"{self.url}/v2/{self.name}/{path}", content=body, headers={"Content-Type": kind}, auth=self.login
-        )
-        assert answer.is_success, answer.text
-
-    def blob(self, data: bytes) -> str:
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        begun = httpx.post(f"{self.url}/v2/{self.name}/blobs/uploads/", auth=self.login)
-        assert begun.status_code == 202, begun.text
-        place = httpx.URL(begun.headers["Location"]).copy_merge_params({"digest": digest})
-        done = httpx.put(place, content=data, auth=self.login, timeout=60)
-        assert done.status_code == 201, done.text
-        return digest
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +38,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return small_bert(tmp_path / "upload", transformers.BertForSequenceClassification)
-
-
-def titled(folder: Path, *more: str) -> list[Layer]:
-    """As `oras push` gives it: each file a layer, named by its title."""
-    kind = "application/octet-stream"
-    return [((folder / name).read_bytes(), kind, {"org.opencontainers.image.title": name}) for name in (*FILES, *more)]
 
 
 def archive(folder: Path, prefix: str, *extra: tuple[tarfile.TarInfo, bytes]) -> bytes:
@@ -147,7 +102,9 @@ def test_an_image_with_a_model_gives_the_checkpoint_below_its_folder(
     entry = {"mediaType": MANIFEST, "digest": digest, "size": 1, "platform": {"os": "linux", "architecture": "any"}}
     kind = "application/vnd.oci.image.index.v1+json"
     index = {"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}
-    length = len(httpx.get(f"{registry.url}/v2/image/manifests/{digest}", headers={"Accept": MANIFEST}).content)
+    length = len(
+        httpx.get(f"{registry.url}/v2/image/manifests/{digest}", headers={"Accept": MANIFEST}, timeout=PATIENCE).content
+    )
     entry["size"] = length
     repository.put("manifests/v1", json.dumps(index).encode(), kind)
     found = inspected(build, f"oci://127.0.0.1:{registry.port}/image:v1")

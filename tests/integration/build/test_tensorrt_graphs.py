@@ -6,6 +6,8 @@ A strongly typed network takes each number format from the graph, so that a miss
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,6 +74,17 @@ def labelled(count: int, seed: int) -> list[tuple[str, int]]:
     return found
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, however many threads other tests have left: the same model comes out each time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def teach(checkpoint: Path) -> None:
     """Trains the model a little: only of a model that knows something do labels say how good a number format is."""
     model = transformers.BertForSequenceClassification.from_pretrained(checkpoint).train()
@@ -96,14 +109,15 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     """A small classifier, exported as a build for a GPU exports it, and quantized as its candidates are."""
     folder = tmp_path_factory.mktemp("tensorrt")
     checkpoint = small_bert(folder / "checkpoint", transformers.BertForSequenceClassification, num_labels=len(TOPICS))
-    teach(checkpoint)
+    with one_thread():
+        teach(checkpoint)
     model = load_torch(checkpoint, "text-classification", attention="eager")
     export_graph(model.headed, folder / GRAPH, LOGITS, max_tokens=64)
     for precision, kind in HALVES.items():
         half = copy.deepcopy(model.headed).to(kind)
         export_graph(half, folder / graph_of(precision), LOGITS, max_tokens=64)
     tokenizer = Tokenizer(checkpoint / "tokenizer.json", model.headed.inputs, 64)
-    texts = tuple(text for text, _ in labelled(240, seed=1))
+    texts = tuple(text for text, _ in labelled(1040, seed=1))
     calibration = Encoded.of(tokenizer, Rows(texts=texts[:40]), 8)
     facts: Any = SimpleNamespace(inputs=model.headed.inputs)
     bench = Bench(folder, folder / "candidates", facts, GPU, calibration)

@@ -33,6 +33,7 @@ from tapchanger_serving.engines.answers import TextModel
 from tapchanger_serving.engines.features import Describer, Known, Vocabulary, reference
 from tapchanger_serving.engines.phases import Phases
 from tapchanger_serving.engines.text import Tokenizer
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_ports
 from tests.support.small_serving import FIELDS, SumEngine
 
@@ -77,7 +78,7 @@ def observer(tmp_path: Path) -> Iterator[tuple[int, int]]:
     env = os.environ | {"PYTHONPATH": "serving"} | {f"TAPCHANGER_OBSERVER_{name}": str(v) for name, v in names.items()}
     process = subprocess.Popen([sys.executable, "-m", "tapchanger_serving.observer"], env=env)
     try:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             try:
                 if httpx.get(f"http://127.0.0.1:{api}/readyz").status_code == 200:
@@ -87,7 +88,7 @@ def observer(tmp_path: Path) -> Iterator[tuple[int, int]]:
         yield otlp, api
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def test_texts_on_something_else_are_noticed_and_none_of_them_leaves_the_server(
@@ -118,7 +119,7 @@ def test_texts_on_something_else_are_noticed_and_none_of_them_leaves_the_server(
         provider.force_flush()
         since = begin if before is None else before.state["until"]
         asked = {"namespace": "default", "deployment": "moderation", "revision": "r1", "since": str(since)}
-        reply = httpx.get(f"http://127.0.0.1:{api}/v1/drift", params=asked)
+        reply = httpx.get(f"http://127.0.0.1:{api}/v1/drift", params=asked, timeout=PATIENCE)
         assert reply.status_code == 200, reply.text
         window = DriftWindow.model_validate_json(reply.content)
         assert window.reference == known.reference

@@ -31,6 +31,7 @@ from tapchanger_serving.contract.windows import RevisionWindow, Windows
 from tapchanger_serving.engines.phases import Phases
 from tapchanger_serving.observer.main import Observer
 from tapchanger_serving.observer.settings import Settings
+from tests.support.patience import PATIENCE
 
 HERE = Path(__file__).parent
 LATENCY = "0.15"
@@ -45,6 +46,8 @@ SERVER = {
 }
 FLUSH_SECONDS = 0.5
 """`tracing.opentelemetry.flush_interval_ms` in envoy.yaml."""
+ROUNDS = 3
+"""Of which the quickest counts: other programs on the machine may delay any of them."""
 
 
 def envoy_binary() -> str | None:
@@ -114,7 +117,7 @@ class Stack:
         self.observer = observer
         self.address = address
 
-    async def get(self, path: str, *, patience: float = 10, **headers: str) -> int | None:
+    async def get(self, path: str, *, patience: float = PATIENCE, **headers: str) -> int | None:
         """The HTTP status; None where the answer broke off or was not waited for."""
         with contextlib.suppress(ClientError, asyncio.TimeoutError):
             async with (
@@ -138,7 +141,7 @@ class Stack:
     async def windows(self, requests: int) -> dict[str, RevisionWindow]:
         """Ask the observer until it has seen so many requests."""
         query = {"namespace": "default", "deployment": "moderation", "latency": LATENCY}
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + PATIENCE
         async with ClientSession() as session:
             while True:
                 url = f"http://127.0.0.1:{self.observer.ports['api']}/v1/windows"
@@ -274,7 +277,12 @@ async def test_what_no_route_took_belongs_to_no_revision(stack: Stack) -> None:
     assert await stack.get("/nowhere") == 404
     assert await stack.get("/http/200") == 200
     assert {name: one.requests for name, one in (await stack.windows(1)).items()} == {"stable": 1}
-    assert stack.observer.ingest.account.ignored["grpc", "no_revision"] == 1
+    # Each of Envoy's workers tells of its own requests in its own time.
+    ignored = stack.observer.ingest.account.ignored
+    async with asyncio.timeout(PATIENCE):
+        while not ignored["grpc", "no_revision"]:
+            await asyncio.sleep(0.02)
+    assert ignored["grpc", "no_revision"] == 1
 
 
 async def test_a_split_is_counted_whole_and_seen_within_a_flush(stack: Stack) -> None:
@@ -284,15 +292,17 @@ async def test_a_split_is_counted_whole_and_seen_within_a_flush(stack: Stack) ->
             async with session.get(f"http://{stack.address}/split/200") as answer:
                 assert answer.status == 200
 
-        for _ in range(10):
-            await asyncio.gather(*(one() for _ in range(40)))
-    began = time.monotonic()
-    found = await stack.windows(400)
-    took = time.monotonic() - began
-    assert found["stable"].requests + found["canary"].requests == 400
-    assert 15 <= found["canary"].requests <= 70
+        took = []
+        for turn in range(1, ROUNDS + 1):
+            for _ in range(10):
+                await asyncio.gather(*(one() for _ in range(40)))
+            began = time.monotonic()
+            found = await stack.windows(400 * turn)
+            took.append(time.monotonic() - began)
+            assert found["stable"].requests + found["canary"].requests == 400 * turn
+    assert 15 * ROUNDS <= found["canary"].requests <= 70 * ROUNDS
     assert found["stable"].unavailable == 0
-    assert took < FLUSH_SECONDS + 2
+    assert min(took) < FLUSH_SECONDS + 2
 
 
 async def test_a_client_that_does_not_sample_is_counted_under_its_own_trace(stack: Stack) -> None:
@@ -333,7 +343,7 @@ async def test_sigterm_ends_the_program_and_a_restart_keeps_its_windows(tmp_path
             assert found.revisions[0].requests == run
         finally:
             process.send_signal(signal.SIGTERM)
-            _, log = await asyncio.wait_for(process.communicate(), 20)
+            _, log = await asyncio.wait_for(process.communicate(), PATIENCE)
         assert process.returncode == 0, log.decode()
 
 

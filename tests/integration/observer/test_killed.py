@@ -23,6 +23,7 @@ from tapchanger_operator.observe import windows
 from tapchanger_operator.snapshot import Silence
 from tapchanger_serving.contract.windows import Windows
 from tests.bench.payloads import router_payloads
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_ports
 from tests.support.samples import spec
 
@@ -62,7 +63,7 @@ class Program:
             await process.wait()
 
     async def _ready(self) -> None:
-        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
             while True:
                 try:
                     async with session.get(f"http://127.0.0.1:{self.ports[2]}/readyz") as answer:
@@ -84,7 +85,7 @@ class Program:
 
     async def saved(self, requests: int) -> None:
         """Waits until the state file holds so many requests."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 if self.state.exists():
                     found = json.loads(self.state.read_text())
@@ -106,7 +107,7 @@ def status(since: float, record: object = None) -> TransformerDeploymentStatus:
 async def test_a_killed_observer_loses_nothing_that_was_saved_and_no_verdict(tmp_path: Path) -> None:
     program = Program(tmp_path / "windows.json", free_ports(3))
     since = time.time() - 30
-    with httpx.Client(timeout=2) as http:
+    with httpx.Client(timeout=PATIENCE) as http:
         client = windows.Observer("127.0.0.1", None, http)
         client._base = f"http://127.0.0.1:{program.ports[2]}/v1"
 

@@ -25,6 +25,7 @@ from tapchanger_serving.engines.phases import Phases
 from tapchanger_serving.observer.main import Observer
 from tapchanger_serving.observer.settings import Settings
 from tests.integration.operator import test_envoy_config as real
+from tests.support.patience import PATIENCE
 from tests.support.samples import OWNER
 from tests.support.tokens import Issuer
 
@@ -132,7 +133,7 @@ async def test_only_credentials_make_the_observer_remember_what_was_asked(observ
     host, token = "127.0.0.1", tmp_path / "token"
     asked = (OWNER.namespace, OWNER.name, time.time() - 60, (0.05,))
 
-    with httpx.Client() as http:
+    with httpx.Client(timeout=PATIENCE) as http:
 
         async def ask(file: Path | None) -> Windows | Silence:
             client = windows.Observer(host, file, http)
@@ -174,7 +175,7 @@ async def test_a_router_shows_its_token_and_the_renewed_one(idle: real.Router, b
         arguments = ("-c", str(idle.volume.folder / "bootstrap.json"), "--disable-hot-restart", "--concurrency", "1")
         envoy = await asyncio.create_subprocess_exec(binary, *arguments, stderr=subprocess.DEVNULL)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not await real._ready(idle):
                     await asyncio.sleep(0.1)
                 assert (await idle.ask())[0] == 200

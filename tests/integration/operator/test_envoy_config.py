@@ -21,8 +21,10 @@ import pytest
 from aiohttp import web
 
 from tapchanger_operator.plan import envoy
+from tapchanger_operator.plan.router import leave_command
 from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_serving.contract import names as contract
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_ports
 from tests.support.samples import OWNER, SETTINGS
 
@@ -142,7 +144,7 @@ class Router:
 
     async def until(self, reached: Callable[[dict[str, str]], bool]) -> None:
         """Waits for a state of the statistics."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while not reached(await self.stats()):
                 await asyncio.sleep(0.05)
 
@@ -206,7 +208,7 @@ async def idle(tmp_path: Path) -> AsyncIterator[Router]:
         contract.OTLP_GRPC_PORT,
     )
     upstreams = {STABLE: Upstream(STABLE, *numbers[5:7]), CANARY: Upstream(CANARY, *numbers[7:9])}
-    timeout = aiohttp.ClientTimeout(total=30)
+    timeout = aiohttp.ClientTimeout(total=PATIENCE)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,
         upstreams[STABLE].running(),
@@ -227,7 +229,7 @@ async def start(idle: Router, binary: str) -> AsyncIterator[Callable[[Mapping[st
         arguments = ["-c", config, "--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]
         arguments += ["--log-path", str(log)]
         running.append(await asyncio.create_subprocess_exec(binary, *arguments, stderr=subprocess.DEVNULL))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not await _ready(idle):
                 assert running[0].returncode is None, f"Envoy ended: {log.read_text()}"
                 await asyncio.sleep(0.1)
@@ -378,6 +380,41 @@ async def test_requests_in_flight_outlive_their_revisions_cluster(start: Start) 
         assert await over_grpc == CANARY.encode()
 
 
+async def test_a_router_that_is_about_to_end_sends_its_clients_away_and_breaks_nothing_off(start: Start) -> None:
+    router = await start({STABLE: 100})
+    stable = router.upstreams[STABLE]
+
+    async def closes() -> bool:
+        async with router.session.get(router.http) as answer:
+            assert (answer.status, await answer.text()) == (200, STABLE)
+            return answer.headers.get("Connection") == "close"
+
+    async with grpc.aio.insecure_channel(router.grpc) as channel:
+        infer = channel.unary_unary(_METHOD)
+        assert await infer(b"") == STABLE.encode()
+        assert not await closes()
+        over_http = asyncio.create_task(router.ask("/slow"))
+        await stable.held.wait()
+        stable.held.clear()
+        over_grpc = asyncio.ensure_future(infer(b"slow"))
+        await stable.held.wait()
+        command = leave_command(0.0, router.ports[envoy.ADMIN_PORT])
+        leaving = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said, _ = await leaving.communicate()
+        assert leaving.returncode == 0
+        assert b" 200 OK" in said
+        assert await closes()
+        assert not await _ready(router)
+        stable.release.set()
+        assert await over_http == (200, STABLE, STABLE)
+        assert await over_grpc == STABLE.encode()
+        # An answer over gRPC has told the client by now. Once its streams have ended nothing is open, and Envoy may be ended.
+        assert await infer(b"") == STABLE.encode()
+        await router.until(lambda now: int(now["http.grpc.downstream_cx_drain_close"]) > 0)
+        await router.until(lambda now: int(now["http.grpc.downstream_rq_active"]) == 0)
+        assert int((await router.stats())["http.http.downstream_cx_drain_close"]) > 0
+
+
 async def test_a_cluster_whose_servers_do_not_resolve_yet_holds_nothing_up(start: Start) -> None:
     router = await start({STABLE: 100})
     await router.reloaded({STABLE: 100, UNKNOWN: 0}, "cds")
@@ -423,7 +460,7 @@ async def test_nobody_waits_for_a_copy_nor_suffers_from_a_canary_that_is_away(st
         call = channel.unary_unary(_METHOD)
         router.upstreams[STABLE].release.set()
         assert await call(b"slow") == STABLE.encode()
-        await asyncio.wait_for(canary.held.wait(), 5)
+        await asyncio.wait_for(canary.held.wait(), PATIENCE)
         assert not canary.release.is_set()
     idle.mirror = Mirror(UNKNOWN, 100)
     await router.reloaded({STABLE: 100, UNKNOWN: 0}, "cds")

@@ -17,6 +17,7 @@ from tapchanger_operator.plan import envoy
 from tapchanger_operator.plan.split import Split
 from tapchanger_serving.contract import names as contract
 from tests.integration.operator import test_envoy_config as real
+from tests.support.patience import PATIENCE
 from tests.support.ports import free_ports
 from tests.support.samples import OWNER, SETTINGS
 
@@ -77,7 +78,7 @@ async def router(tmp_path: Path, binary: str) -> AsyncIterator[Sticky]:
     upstreams: Mapping[str, real.Upstream] = {
         revision: real.Upstream(revision, *ports) for revision, ports in zip(ARMS.values(), pairs, strict=True)
     }
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session:
         made = Sticky(
             dict(zip(cluster, numbers, strict=False)), real.ConfigVolume(tmp_path / "envoy"), upstreams, session
         )
@@ -90,7 +91,7 @@ async def router(tmp_path: Path, binary: str) -> AsyncIterator[Sticky]:
             binary, *arguments, "--log-level", "warning", stderr=subprocess.DEVNULL
         )
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while not await real._ready(made):
                     assert process.returncode is None, "Envoy ended"
                     await asyncio.sleep(0.1)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer as RawTokenizer
+from tokenizers import models, pre_tokenizers, processors
 
+from tapchanger_serving.build import heats, timing
+from tapchanger_serving.build.dataset import Rows
 from tapchanger_serving.build.places import Places
+from tapchanger_serving.build.textset import Encoded
+from tapchanger_serving.build.timing import Effort
+from tapchanger_serving.engines.text import Tensors, Tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "tea", "rain", "train", "late"]
 CONFIG: dict[str, Any] = {
@@ -35,7 +42,7 @@ def places(tmp_path: Path) -> Places:
 @pytest.fixture
 def tokenizer_file(tmp_path: Path) -> Path:
     """A word tokenizer with BERT's special tokens."""
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer = RawTokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -62,3 +69,23 @@ def make_checkpoint(tmp_path: Path, tokenizer_file: Path) -> Callable[..., Path]
         return folder
 
     return make
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clock by which engines are timed: they move it themselves."""
+    clock = SimpleNamespace(now=0.0)
+    inner = timing.interleave
+
+    def interleave(runners: Any, feeds: Tensors, effort: Effort) -> Any:
+        return inner(runners, feeds, effort, lambda: clock.now)
+
+    monkeypatch.setattr(timing, "interleave", interleave)
+    monkeypatch.setattr(heats, "with_best_threads", lambda make, _: make(0))
+    return clock
+
+
+@pytest.fixture
+def texts(tokenizer_file: Path) -> Encoded:
+    """Two short texts."""
+    return Encoded.of(Tokenizer(tokenizer_file, ("input_ids",), 256), Rows(texts=("good tea", "bad rain")), 8)

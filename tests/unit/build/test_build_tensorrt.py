@@ -322,7 +322,7 @@ def test_a_candidate_says_what_its_plan_needs(tmp_path: Path, monkeypatch: pytes
         tmp_path, tmp_path / "work", model, Hardware(arch="amd64", gpu=L4), texts, timings=tmp_path / "timings",
         tensorrt=TensorRtOptions(hardware_compatibility="SameComputeCapability"),
     )  # fmt: skip
-    spec = tensorrt.bf16(bench)
+    spec = tensorrt.bf16(bench).spec
     assert spec.file.read_bytes() == b"plan"
     assert [path.name for path in spec.file.parent.iterdir()] == ["model.plan"]
     needs = PlanNeeds.of(spec.options)

@@ -50,6 +50,29 @@ def test_every_round_runs_every_engine_once() -> None:
     assert len({tuple(turn) for turn in rounds}) > 1
 
 
+@pytest.mark.parametrize(
+    ("cold", "warm", "calls", "counted"),
+    [
+        (0.03, 0.02, 1, [0.03]),
+        (0.02, 0.01, 2, [0.01]),
+        (0.004, 0.001, 6, [0.001] * 4),
+        (0.003, 0.0025, 6, [0.0025] * 4),
+    ],
+    ids=["long", "middling", "short", "hardly shorter"],
+)
+def test_short_calls_count_once_the_caches_are_warm(cold: float, warm: float, calls: int, counted: list[float]) -> None:
+    machine = Machine()
+    warm_up = 2
+
+    def run(feeds: Tensors) -> None:
+        machine.now += cold if len(machine.ran) <= warm_up else warm
+        machine.ran.append("run")
+
+    taken = timing.interleave({"run": run}, {}, Effort(1, 1, 0), machine.clock)
+    assert [round(value, 9) for value in taken["run"]] == counted
+    assert len(machine.ran) == warm_up + calls
+
+
 def test_noise_that_comes_and_goes_hits_all_engines() -> None:
     machine, noise = Machine(), count()
 

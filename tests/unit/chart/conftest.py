@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "tapchanger"
 GOLDEN = ROOT / "tests" / "golden" / "chart"
@@ -46,7 +48,7 @@ def helm() -> Helm:
         # No cluster and no user settings take part.
         environment = {**os.environ, "KUBECONFIG": os.devnull, "HELM_PLUGINS": os.devnull}
         return subprocess.run(
-            [binary, *arguments], capture_output=True, text=True, check=False, env=environment, timeout=60
+            [binary, *arguments], capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE
         )
 
     return run
@@ -83,4 +85,6 @@ def pod_specs(render: Render) -> list[Manifest]:
         item["spec"]["template"]["spec"] for item in rendered if item["kind"] in {"Deployment", "Job", "StatefulSet"}
     ]
     assert len(found) == 2
-    return found
+    scale = render("--values", str(GOLDEN / "prometheus.values.yaml"))
+    collector = next(item for item in scale if item["kind"] == "Deployment" and "collector" in item["metadata"]["name"])
+    return [*found, collector["spec"]["template"]["spec"]]

@@ -23,6 +23,7 @@ CASES: dict[str, list[str]] = {
         "--values", str(GOLDEN / "everything.values.yaml"),
         "--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy",
     ],
+    "prometheus": ["--values", str(GOLDEN / "prometheus.values.yaml")],
 }  # fmt: skip
 
 
@@ -44,7 +45,11 @@ def test_rendered_manifests_are_the_golden_ones(case: str, render: Render) -> No
 
 
 def test_no_golden_file_is_left_of_a_removed_case() -> None:
-    wanted = {f"{case}.yaml" for case in CASES} | {"images.values.yaml", "everything.values.yaml"}
+    wanted = {f"{case}.yaml" for case in CASES} | {
+        "images.values.yaml",
+        "everything.values.yaml",
+        "prometheus.values.yaml",
+    }
     assert {path.name for path in GOLDEN.iterdir()} == wanted
 
 

@@ -19,7 +19,8 @@ def policies(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_the_policy_knows_every_order(render: Render) -> None:
     policy = policies(render(*CAPABLE))[0]
     given = next(v["expression"] for v in policy["spec"]["variables"] if v["name"] == "given")
-    wanted = {controls.PAUSE, *(controls.annotation(order) for order in controls.ORDERS)}
+    orders = (*controls.ORDERS, *controls.RETRAINING_ORDERS)
+    wanted = {controls.PAUSE, *(controls.annotation(order) for order in orders)}
     assert set(re.findall(r"'(tapchanger\.dev/[a-z]+)'", given)) == wanted
     looked_at = policy["spec"]["matchConditions"][0]["expression"]
     assert set(re.findall(r"'(tapchanger\.dev/[a-z]+)'", looked_at)) == wanted

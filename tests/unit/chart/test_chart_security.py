@@ -118,7 +118,7 @@ def test_pods_meet_the_restricted_pod_security_standard(pod_specs: list[Manifest
         assert context["runAsUser"] == 65532
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-        allowed = {"emptyDir", "persistentVolumeClaim", "projected", "secret"}
+        allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
         assert all(volume.keys() - {"name"} <= allowed for volume in spec["volumes"])
 
 

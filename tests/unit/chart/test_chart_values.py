@@ -197,7 +197,11 @@ def test_the_operator_reads_what_the_chart_writes(render: Render) -> None:
     settings = operator_settings.load(given)
     images = yaml.safe_load((GOLDEN / "images.values.yaml").read_text())["images"]
     assert settings.images == operator_settings.Images(
-        builder=images["builder"], server=images["server"], router=images["router"], pull_policy="Always"
+        builder=images["builder"],
+        server=images["server"],
+        router=images["router"],
+        capture="registry.example/tapchanger/capture:0.1.0",
+        pull_policy="Always",
     )
     assert settings.store == operator_settings.Store(
         storage_class="shared", size="500Gi", access_mode="ReadWriteMany", uri="s3://engines/production",

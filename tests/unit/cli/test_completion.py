@@ -56,7 +56,7 @@ def completed(*words: str) -> list[str]:
 
 
 def test_commands_and_options_complete_without_a_cluster() -> None:
-    assert completed("re") == ["resume", "retry", ":4"]
+    assert completed("re") == ["resume", "retrain", "retry", ":4"]
     assert completed("promote", "--rea") == ["--reason", ":4"]
     assert completed("status", "-o", "") == ["json", "yaml", ":4"]
     assert completed("completion", "") == ["bash", "zsh", ":4"]

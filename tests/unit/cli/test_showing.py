@@ -170,3 +170,27 @@ def test_help_loads_neither_the_operator_nor_a_client(unwanted: str) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def test_captured_texts_are_told_with_what_was_dropped_and_what_is_still_to_be_deleted(
+    server: FakeApiServer, run: Run
+) -> None:
+    found = samples.stepping()
+    prefix = "s3://captures/texts/team-a/moderation"
+    found["status"]["capture"] = {
+        "destination": prefix,
+        "message": f"1 % of the texts are kept at {prefix} for 30d",
+        "captured": 12,
+        "dropped": 3,
+        "reasons": ["without consent: 3"],
+        "askedAt": "2026-11-29T12:00:00Z",
+        "trouble": "AccessDenied: the store refuses",
+        "places": [{"prefix": "s3://old/texts", "retention": "7d", "until": "2026-11-20T12:00:00Z"}],
+    }
+    server.put(found)
+    shown = " ".join(run("status", "moderation").stdout.split())
+    assert f"1 % of the texts are kept at {prefix} for 30d" in shown
+    assert "12 captured, 3 dropped (without consent: 3)" in shown
+    assert "AccessDenied: the store refuses" in shown
+    assert "s3://old/texts: until 2026-11-20T12:00:00Z; deleted after 7d" in shown
+    assert json.loads(run("status", "moderation", "-o", "json").stdout)["capture"]["captured"] == 12

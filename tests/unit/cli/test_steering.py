@@ -117,6 +117,44 @@ def test_an_order_without_an_answer_fails_in_time_and_says_where_to_look(server:
     assert "tapchanger status moderation -n team-a" in result.stderr
 
 
+def retraining(done: bool = True, message: str = "run r0123456ab starts") -> Any:
+    """An operator that answers an order to retrain at once."""
+
+    def operate(item: Object) -> Object:
+        after = copy.deepcopy(item)
+        value = after["metadata"]["annotations"]["tapchanger.dev/retrain"]
+        answer = {
+            "order": "retrain",
+            "value": value,
+            "by": "kim",
+            "at": samples.ago(0),
+            "done": done,
+            "message": message,
+        }
+        after["status"]["retraining"] = {"message": "", "answers": [answer]}
+        return after
+
+    return operate
+
+
+def test_an_order_to_retrain_names_no_revision_and_gives_the_operators_answer(server: FakeApiServer, run: Run) -> None:
+    server.put(samples.watched())
+    server.operator = retraining()
+    result = run("retrain", "moderation", "--reason", "new  labels")
+    assert result.exit_code == 0, result.output
+    assert annotations(server) == {
+        "tapchanger.dev/retrain": "new labels",
+        "tapchanger.dev/retrain-by": "anna@example.org",
+    }
+    assert result.stdout == "✔ moderation: run r0123456ab starts\n"
+    server.operator = retraining(done=False, message="run r0123456ab is under way (Running); there is one at a time")
+    again = run("retrain", "moderation", "--reason", "new labels")
+    assert again.exit_code == 1
+    assert "there is one at a time" in again.stderr
+    value = server.patches()[-1].body["metadata"]["annotations"]["tapchanger.dev/retrain"]
+    assert value.startswith("new labels (again, 20")
+
+
 def test_an_answer_to_another_order_is_not_taken_for_the_answer(server: FakeApiServer, run: Run) -> None:
     situation = samples.stepping()
     old = {

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tapchanger_operator.decide.blame import CLEARLY, HALF, Blame, blame, dominant
 from tapchanger_operator.decide.evidence import Objective
 from tapchanger_serving.contract.windows import (
+    ClockSkew,
     LatencyCount,
     LengthCount,
     NodeCount,
@@ -85,6 +86,14 @@ def test_a_slower_tokenizer_is_blamed_though_requests_wait_longer_for_it() -> No
 def test_a_little_more_work_is_no_reason_for_a_long_wait() -> None:
     parts = stages(queue=0.2, compute=0.014)
     assert blamed(window(parts, parts)).stage == "Queue"
+
+
+@pytest.mark.parametrize(("requests", "stage"), [(24, "Queue"), (600, "Compute")], ids=["idle", "busy"])
+def test_work_that_leaves_a_server_idle_lets_nobody_wait(requests: int, stage: str) -> None:
+    """Seen: texts held back for larger batches, and a cold server that took three times as long for one text."""
+    parts = stages(queue=0.139, compute=0.0261)
+    canary = window(parts, parts, requests=requests, first_seen=1000.0, last_seen=1020.0)
+    assert blamed(canary).stage == stage
 
 
 def test_larger_batches_are_no_slower_work() -> None:
@@ -313,3 +322,43 @@ def test_waiting_that_counts_for_the_work_adds_up_to_the_same_difference(
     seen = slow if slow.spans >= 3 else canary.stages
     difference = sum(getattr(seen, part) - getattr(stable.stages, part) for part in QUICK)
     assert sum(found.excess.values()) == pytest.approx(difference, abs=1e-9)
+
+
+AHEAD = (ClockSkew(node="n1", seconds=0.2), ClockSkew(node="elsewhere", seconds=-9.0))
+BEHIND = (ClockSkew(node="n1", seconds=-0.2),)
+ON_N1 = (NodeCount(node="n1", requests=200, failed=0, seconds=0.1),)
+
+
+def told(seconds: float, **parts: float) -> RevisionWindow:
+    """Slow requests on node n1 that took `seconds` by the router's clock, and the parts that two clocks make of them."""
+    return window(stages(**parts).model_copy(update={"seconds": seconds}), nodes=ON_N1)
+
+
+@pytest.mark.parametrize(
+    ("canary", "skews", "stage", "words"),
+    [
+        (told(0.0635, queue=0.203), AHEAD, "Unknown", "the clock of node n1 is 200 ms ahead of the routers'"),
+        (told(0.0635, network=0.15), BEHIND, "Unknown", "the clock of node n1 is 200 ms behind the routers'"),
+        (told(0.1055, queue=0.203, compute=0.1), AHEAD, "Compute", "by which waiting and network are wrong"),
+        (told(0.5135, queue=0.703), AHEAD, "Queue", "the clock of node n1 is 200 ms ahead"),
+        (told(0.3135, network=0.301, compute=0.013), BEHIND, "Unknown", "can't be told"),
+        (told(0.4135, compute=0.408), AHEAD, "Compute", "compute took 408 ms"),
+        (told(0.2135, queue=0.203), AHEAD[1:], "Queue", "waiting in the queue took 203 ms"),
+        (told(0.0135, queue=0.3), AHEAD, "Unknown", "can't be told"),
+    ],
+    ids=["ahead", "behind", "work beside it", "more than it", "a hidden wait", "none of it", "elsewhere", "no slower"],
+)
+def test_what_a_clock_makes_is_blamed_on_nobody(
+    canary: RevisionWindow, skews: tuple[ClockSkew, ...], stage: str, words: str
+) -> None:
+    found = blame(LATENCY, canary, STABLE, skews)
+    assert found
+    assert found.stage == stage
+    assert words in found.message
+
+
+def test_a_missed_objective_names_no_wait_that_a_clock_makes() -> None:
+    seen = told(0.0635, queue=0.203)
+    assert "waiting in the queue" in (dominant(LATENCY, seen) or "")
+    assert dominant(LATENCY, seen, AHEAD) is None
+    assert "compute" in (dominant(LATENCY, told(0.5, compute=0.45), AHEAD) or "")

@@ -72,12 +72,14 @@ def test_each_metric_has_its_outcomes() -> None:
         unavailable=3,
         over=(LatencyCount(threshold=0.05, bad=10), LatencyCount(threshold=0.1, bad=4)),
         feedback=Scores(count=2, total=1.5, squares=1.25),
+        labels_came=Scores(count=40, total=36, squares=36),
     )
     assert outcomes(window, "latency", 0.05) == (100, 90.0, 90.0)
     assert outcomes(window, "latency", 0.2) == (0, 0.0, 0.0), "what was not counted says nothing"
     assert outcomes(window, "latency", None) == (0, 0.0, 0.0)
     assert outcomes(window, "availability", None) == (100, 97.0, 97.0)
     assert outcomes(window, "feedback", None) == (2, 1.5, 1.25)
+    assert outcomes(window, "accuracy", None) == (40, 36.0, 36.0)
     sure = window.model_copy(update={"confidence": Scores(count=3, total=2.4, squares=2.0)})
     assert outcomes(sure, "confidence", None) == (3, 2.4, 2.0)
 

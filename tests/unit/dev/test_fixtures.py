@@ -13,7 +13,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from dev.fixtures import damaged, flaky, slow, slow_tokenizer
+from dev.fixtures import damaged, flaky, slow, slow_tokenizer, wrong
 from dev.fixtures.store import Fixture, digest, prepare
 from tests.support.small_builds import SENTENCES, small_bert
 
@@ -107,6 +107,12 @@ def test_the_slow_tokenizer_costs_time_over_long_texts(original: Tokenizer) -> N
     long = "hello doing " * 100
     assert cost(slowed, long) > 10 * cost(original, long)
     assert cost(slowed, long) > 20 * cost(slowed, "hello doing")
+
+
+def test_the_wrong_checkpoint_answers_the_other_label_as_surely(checkpoint: Path, tmp_path: Path) -> None:
+    wrong.make(checkpoint, tmp_path / "wrong")
+    for text in SENTENCES[:3]:
+        assert torch.allclose(logits(tmp_path / "wrong", text), logits(checkpoint, text).flip(-1), atol=1e-6)
 
 
 def test_the_slow_tokenizer_s_checkpoint_has_the_original_s_weights(checkpoint: Path, tmp_path: Path) -> None:

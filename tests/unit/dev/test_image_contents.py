@@ -55,7 +55,7 @@ STAGES = copied()
 
 
 def test_the_images_with_code_of_ours_are_found() -> None:
-    assert set(STAGES) == {"operator", "observer", "builder", "server"}
+    assert set(STAGES) == {"operator", "observer", "builder", "server", "capture"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

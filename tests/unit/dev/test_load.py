@@ -22,6 +22,7 @@ from dev.load import Load, Plan, Record, Records
 from dev.load.clients import HttpClient
 from dev.load.control import LoadError
 from dev.load.sender import send
+from tests.support.patience import PATIENCE
 
 MARK = "\ue000"
 TEXTS = tuple(f"text {number}" for number in range(10))
@@ -161,7 +162,12 @@ def test_the_command_line_writes_records_and_a_summary(grpc_address: str, tmp_pa
     command = [sys.executable, "-m", "dev.load", "--address", grpc_address, "--model", "m", "--texts", str(texts)]
     root = Path(__file__).parents[3]
     ran = subprocess.run(
-        [*command, "--rate", "200", "--limit", "5"], cwd=root, capture_output=True, text=True, check=True, timeout=60
+        [*command, "--rate", "200", "--limit", "5"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     )
     assert [Record.parse(line).code for line in ran.stdout.splitlines()[1:]] == ["OK"] * 5
     assert json.loads(ran.stderr)["revisions"] == {"r1": 5}
@@ -205,7 +211,7 @@ def with_stuck(check: Callable[[Stuck, asyncio.Event, list[Record]], Awaitable[N
 
 def test_requests_leave_on_time_though_earlier_ones_are_not_answered() -> None:
     async def check(client: Stuck, _: asyncio.Event, noted: list[Record]) -> None:
-        await asyncio.wait_for(client.all_sent.wait(), 20)
+        await asyncio.wait_for(client.all_sent.wait(), PATIENCE)
         assert noted == []
         client.answer.set()
 
@@ -214,7 +220,7 @@ def test_requests_leave_on_time_though_earlier_ones_are_not_answered() -> None:
 
 def test_a_stopped_load_sends_no_more_and_keeps_waiting_for_answers() -> None:
     async def check(client: Stuck, stop: asyncio.Event, noted: list[Record]) -> None:
-        await asyncio.wait_for(client.all_sent.wait(), 20)
+        await asyncio.wait_for(client.all_sent.wait(), PATIENCE)
         stop.set()
         client.answer.set()
 

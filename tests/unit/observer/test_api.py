@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 from multidict import MultiDict
 
+from tapchanger_serving.contract.outcome import Outcome, judge
 from tapchanger_serving.contract.windows import LatencyCount, LengthCount, NodeCount, Windows
 from tapchanger_serving.observer import api, metrics
 from tapchanger_serving.observer.breakdown import Stage
 from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.ingest import Account
-from tapchanger_serving.observer.outcome import Outcome, judge
 from tapchanger_serving.observer.windows import Key
 from tapchanger_serving.observer.windows import Windows as Store
 
@@ -158,5 +158,22 @@ def test_no_metric_carries_a_trace_id(store: Store) -> None:
     }
     assert names <= {
         "namespace", "deployment", "revision", "code", "le", "transport", "reason", "generation",
-        "implementation", "version", "major", "minor", "patchlevel",
+        "implementation", "version", "major", "minor", "patchlevel", "threshold",
     }  # fmt: skip
+
+
+def test_bad_requests_are_counted_by_threshold_since_it_is_watched() -> None:
+    store = Store()
+    key = Key("team-a", "moderation", "r1")
+
+    def request(seconds: float, *, failed: bool = False) -> Request:
+        return Request(NOW, seconds, Outcome("grpc/13" if failed else "grpc/0", failed=failed), b"t")
+
+    store.add(key, request(9.0))
+    store.watch("team-a", "moderation", (0.05,))
+    for one in (request(0.05), request(0.06), request(0.01, failed=True)):
+        store.add(key, one)
+    made = metrics.registry(Account(), store)
+    labels = {"namespace": "team-a", "deployment": "moderation", "revision": "r1"}
+    assert made.get_sample_value("tapchanger_bad_requests_total", {**labels, "threshold": ""}) == 1
+    assert made.get_sample_value("tapchanger_bad_requests_total", {**labels, "threshold": "0.05"}) == 2

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import MultiDict
 
 from tapchanger_serving.contract import drift, names
 from tapchanger_serving.contract.drift import DriftWindow, Reference
 from tapchanger_serving.observer import question
-from tapchanger_serving.observer.drift import Drift, answer
+from tapchanger_serving.observer.drift import Drift, answer, merge
 from tapchanger_serving.observer.ingest import Ingest
 from tapchanger_serving.observer.question import QueryError
 from tapchanger_serving.observer.spans import Span
@@ -30,7 +32,7 @@ def server_span(number: int, ago: float, **attributes: str) -> Span:
 
 def asked(windows: Windows, **query: str) -> DriftWindow:
     key, since = question.read_drift(MultiDict({**ABOUT, **query}))
-    return answer(windows.drift(key) if windows.knows(key) else None, key, since, NOW)
+    return answer(windows.of(key).drift if windows.knows(key) else None, key, since, NOW)
 
 
 def test_texts_are_counted_by_step_with_labels_and_repetitions() -> None:
@@ -92,3 +94,29 @@ def test_a_question_without_a_revision_is_told_what_to_write() -> None:
         question.read_drift(MultiDict({"namespace": "a", "deployment": "b"}))
     with pytest.raises(QueryError, match="until: no such parameter"):
         asked(Windows(), until="1")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(11, 99), st.integers(0, 5), st.booleans()), max_size=40))
+def test_observers_together_say_what_one_would(texts: list[tuple[int, int, int, bool]]) -> None:
+    whole, parts = Drift(), [Drift(), Drift(), Drift()]
+    for where, ago, number, repeat in texts:
+        bins = tuple(min(number, signal.bins - 1) for signal in drift.SIGNALS)
+        told = "1;repeat" if repeat else drift.encode(bins)
+        for one in (whole, parts[where]):
+            one.take({names.ATTR_DRIFT: told, names.ATTR_LABEL: f"l{number}"}, NOW - ago)
+    about = ("default", "moderation", "r1")
+    merged = merge([answer(one, about, NOW - 95, NOW) for one in parts])
+    assert merged == answer(whole, about, NOW - 95, NOW)
+
+
+def test_what_has_not_settled_at_all_observers_waits_for_the_next_question() -> None:
+    known, about = Reference(digest="abc", texts=7, counts={}), ("default", "moderation", "r1")
+    ahead, behind = Drift(), Drift(reference=known)
+    for ago in (45, 35, 25):
+        ahead.take({names.ATTR_DRIFT: drift.encode(BINS)}, NOW - ago)
+        behind.take({names.ATTR_DRIFT: drift.encode(BINS)}, NOW - ago)
+    first = merge([answer(ahead, about, 0, NOW), answer(behind, about, 0, NOW - 20)])
+    assert [step.texts for step in first.steps] == [2, 2]
+    assert (first.until, first.reference) == (NOW - 30, known)
+    second = merge([answer(one, about, first.until, NOW) for one in (ahead, behind)])
+    assert [step.texts for step in second.steps] == [2]

@@ -30,6 +30,18 @@ def test_packed(packed: tuple[str, bytes]) -> None:
     RECEIVER.take_packed(*packed)
 
 
+@settings(max_examples=EXAMPLES, derandomize=True)
+@given(hostile_otlp.logs_as_json())
+def test_json_logs(body: bytes) -> None:
+    RECEIVER.take_json_logs(body)
+
+
+@settings(max_examples=EXAMPLES, derandomize=True)
+@given(hostile_otlp.logs_as_protobuf())
+def test_protobuf_logs(body: bytes) -> None:
+    RECEIVER.take_protobuf_logs(body)
+
+
 def test_the_fuzzed_payloads_reach_all_that_is_behind_the_decoders() -> None:
     """Else the tests above prove nothing."""
     account = RECEIVER.ingest.account
@@ -38,4 +50,6 @@ def test_the_fuzzed_payloads_reach_all_that_is_behind_the_decoders() -> None:
     found = RECEIVER.windows.window("a", "b", 0, 2 * NOW)
     assert any(bucket.requests for bucket in found.values())
     assert any(bucket.parts is not None for bucket in found.values())
+    assert RECEIVER.feedback["counted"]
+    assert RECEIVER.feedback["fault"]
     RECEIVER.ask()

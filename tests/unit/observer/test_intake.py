@@ -22,6 +22,7 @@ from tapchanger_serving.observer.settings import Settings
 from tapchanger_serving.observer.trust import EVERYTHING
 from tapchanger_serving.observer.windows import Windows
 from tests.bench.payloads import router_payloads
+from tests.support.patience import PATIENCE
 
 WAITING = 3
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -47,7 +48,7 @@ async def observer() -> AsyncIterator[Observer]:
 
 
 async def filled(observer: Observer) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while observer.intake.waiting < WAITING:
             await asyncio.sleep(0.01)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tapchanger_serving.observer.outcome import BAD_GRPC, Outcome, judge
+from tapchanger_serving.contract.outcome import BAD_GRPC, Outcome, judge
 
 
 @pytest.mark.parametrize(

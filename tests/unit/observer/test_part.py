@@ -9,13 +9,13 @@ from aiohttp import ClientSession
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapchanger_serving.contract.outcome import Outcome
 from tapchanger_serving.contract.windows import Windows
 from tapchanger_serving.observer import part
 from tapchanger_serving.observer.breakdown import Stage
 from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.main import Observer
 from tapchanger_serving.observer.mirror import Told
-from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.part import PartError
 from tapchanger_serving.observer.question import Question
 from tapchanger_serving.observer.settings import Settings

@@ -8,9 +8,10 @@ from fractions import Fraction
 
 import pytest
 
+from tapchanger_serving.contract.ranks import ranks
 from tapchanger_serving.contract.windows import Quantiles
 from tapchanger_serving.observer import sketch
-from tapchanger_serving.observer.quantiles import quantiles, ranks
+from tapchanger_serving.observer.quantiles import quantiles
 
 SIZES = [*range(1, 60), 100, 299, 400, 1000]
 

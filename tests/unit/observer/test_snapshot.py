@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapchanger_serving.contract.outcome import Outcome
 from tapchanger_serving.observer import snapshot
 from tapchanger_serving.observer.breakdown import Breakdown, Stage, Sums
 from tapchanger_serving.observer.bucket import Request
 from tapchanger_serving.observer.main import load
-from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.settings import Settings
 from tapchanger_serving.observer.windows import Key, Windows
 

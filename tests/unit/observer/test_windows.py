@@ -5,9 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapchanger_serving.contract.outcome import Outcome
 from tapchanger_serving.observer.breakdown import Stage
 from tapchanger_serving.observer.bucket import EXEMPLARS, Bucket, Request
-from tapchanger_serving.observer.outcome import Outcome
 from tapchanger_serving.observer.windows import COARSE, MINUTE, Key, Limits, Windows
 
 START = 1_700_000_040

@@ -12,7 +12,8 @@ from tapchanger_operator.api import reasons
 from tapchanger_operator.errors import UserError
 from tapchanger_operator.names import Ref
 from tests.support.fake_kube import Call
-from tests.support.world import NAMESPACE, Behaviour, World
+from tests.support.history import Behaviour
+from tests.support.world import NAMESPACE, World
 
 FAST: dict[str, Any] = {
     "rollout": {"steps": [{"weight": 50}], "analysis": {"minRequests": 60, "timeout": "45s"}, "watch": "20s"},

@@ -60,4 +60,4 @@ def test_a_variant_has_its_own_credentials_or_those_of_the_base_spec() -> None:
     base = spec(model={**MODEL, "credentials": {"secretName": "store"}, "pollInterval": "5m"}, variants=variants)
     found = [variant_spec(base, variant).model for variant in base.variants]
     assert [model.credentials.secret_name for model in found if model.credentials] == ["other", "store"]
-    assert [model.poll_interval for model in found] == [None, None]
+    assert [model.poll_interval for model in found] == ["5m", "5m"]

@@ -17,8 +17,9 @@ from tapchanger_operator.plan.routing import LINGER_SECONDS
 from tapchanger_operator.plan.split import Split
 from tapchanger_operator.snapshot import RoutesSeen
 from tests.support.gateways import GATEWAY, GRPC_ROUTE, REFUSED, ROUTE, SERVICE, GatewayWorld, split_of
+from tests.support.history import Behaviour
 from tests.support.samples import OWNER
-from tests.support.world import NAMESPACE, Behaviour
+from tests.support.world import NAMESPACE
 
 A, B = "pvc://models/a", "pvc://models/b"
 FAST: dict[str, Any] = {"rollout": {"steps": [{"weight": 50}], "analysis": {"minRequests": 60}, "watch": "20s"}}

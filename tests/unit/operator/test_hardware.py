@@ -43,7 +43,7 @@ def later(world: World, seconds: float, until: Callable[[], bool] = lambda: Fals
     for _ in range(round(seconds / 20)):
         world.run(20, operator=False)
         world.passes()
-        del world.seconds[:-100]
+        world.seconds.keep(100)
         if until():
             return True
     return False

@@ -10,6 +10,7 @@ from tapchanger_operator.api.base import timestamp, unix
 from tapchanger_operator.api.spec import Objective as ObjectiveSpec
 from tapchanger_operator.api.status import CanaryStatus, RevisionStatus, TransformerDeploymentStatus
 from tapchanger_operator.decide import judge
+from tapchanger_operator.decide import objectives as told
 from tapchanger_operator.decide.analysis import Counts, Objective
 from tapchanger_operator.decide.slo import slo_reason
 from tapchanger_serving.contract.windows import Exemplar, LatencyCount, RevisionWindow, SlowStages, Stages, Windows
@@ -76,11 +77,11 @@ BAD = windows(window(STABLE, 9500, slow=10), window(CANARY, 500, slow=400))
     ],
 )
 def test_objectives_have_names_that_people_read(objective: dict[str, Any], words: str) -> None:
-    assert judge.objective_name(ObjectiveSpec.model_validate(objective)) == words
+    assert told.objective_name(ObjectiveSpec.model_validate(objective)) == words
 
 
 def test_objectives_are_what_the_spec_says() -> None:
-    assert judge.objectives(SPEC) == (LATENCY, AVAILABILITY)
+    assert told.objectives(SPEC) == (LATENCY, AVAILABILITY)
 
 
 def test_counts_are_of_the_objectives_own_threshold() -> None:
@@ -90,18 +91,18 @@ def test_counts_are_of_the_objectives_own_threshold() -> None:
         unavailable=2,
         over=(LatencyCount(threshold=0.05, bad=7), LatencyCount(threshold=0.25, bad=1)),
     )
-    assert judge.counts(LATENCY, seen) == Counts(100, 7)
-    assert judge.counts(AVAILABILITY, seen) == Counts(100, 2)
+    assert told.counts(LATENCY, seen) == Counts(100, 7)
+    assert told.counts(AVAILABILITY, seen) == Counts(100, 2)
 
 
 def test_thresholds_are_found_though_written_in_other_units() -> None:
     other = spec(slo={"objectives": [{"latency": "0.05s", "target": 0.99}]})
-    assert judge.counts(judge.objectives(other)[0], window(CANARY, 10, slow=3)) == Counts(10, 3)
+    assert told.counts(told.objectives(other)[0], window(CANARY, 10, slow=3)) == Counts(10, 3)
 
 
 def test_a_revision_that_was_not_seen_has_no_requests() -> None:
-    assert judge.window_of(windows(), CANARY) == RevisionWindow(revision=CANARY)
-    assert judge.counts(LATENCY, RevisionWindow(revision=CANARY)) == Counts(0, 0)
+    assert told.window_of(windows(), CANARY) == RevisionWindow(revision=CANARY)
+    assert told.counts(LATENCY, RevisionWindow(revision=CANARY)) == Counts(0, 0)
 
 
 def test_without_a_canary_or_before_its_traffic_there_is_nothing_to_judge() -> None:

@@ -116,6 +116,14 @@ def test_what_the_cluster_refuses_is_for_the_user_in_the_clusters_words(status: 
     assert (problem.reason, problem.message) == (reasons.REFUSED, f"it is {status}")
 
 
+def test_a_manifest_that_cannot_be_applied_is_for_the_user_whatever_the_status() -> None:
+    said = (
+        "failed to create typed patch object (team-a/x; batch/v1, Kind=Job): .spec.imag: field not declared in schema"
+    )
+    with pytest.raises(UserError, match="field not declared"):
+        CALLS["apply"](Server(500, {"message": said}).kube())
+
+
 @pytest.mark.parametrize("status", [401, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_server_in_trouble_is_tried_again(status: int, call: str) -> None:

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
+from tapchanger_operator.api.capture import CaptureSpec
 from tapchanger_operator.api.spec import RouterSpec
 from tapchanger_operator.decide.state import Change
 from tapchanger_operator.events import event
 from tapchanger_operator.names import Owner
-from tapchanger_operator.plan import envoy, gateway, jobs, network, objects, router, server, store
+from tapchanger_operator.plan import capture, envoy, gateway, jobs, network, objects, retraining, router, server, store
 from tapchanger_operator.plan.split import Mirror, Split
 from tapchanger_operator.resolve.identity import RevisionContent, build_name, engine_build, revision
 from tapchanger_operator.settings import Store
 from tapchanger_serving.contract.messages import Collection, Gpu
-from tests.support import golden
+from tests.support import golden, retraining_samples
 from tests.support.gateways import GATEWAY
 from tests.support.samples import HARDWARE, IMAGES, OWNER, SETTINGS, full_spec, inspection, spec
 
@@ -66,6 +67,21 @@ CONTENT, FULL_CONTENT = _content(SPEC, BUILD), _content(FULL, FULL_BUILD)
 STORED = CONTENT.model_copy(update={"hardware": None})
 """As an operator stored it that placed pods by the architecture alone."""
 
+CAPTURES = replace(SETTINGS, images=replace(IMAGES, capture="registry.example/tapchanger/capture:0.1.0"))
+CAPTURE = CaptureSpec.model_validate(
+    {
+        "sample": 0.05,
+        "destination": {
+            "uri": "s3://captures/texts", "endpoint": "https://minio.example:9000", "secretName": "captures",
+            "encryption": {"type": "SSE-KMS", "kmsKey": "alias/captures"},
+        },
+        "consent": {"header": "x-may-learn", "mode": "OptOut"},
+        "redact": {"regions": ["DE"]},
+    }
+)  # fmt: skip
+CAPTURE_VOLUME = CaptureSpec.model_validate(
+    {"destination": {"uri": "pvc://captures/texts", "encryption": {"type": "Age", "recipients": ["age1" + "q" * 58]}}}
+)
 GPU = Gpu(product="NVIDIA L4", compute_capability="8.9", driver="580.95.05")
 GPU_SPEC = spec(serving={"template": {"resources": {"limits": {"cpu": "4", "nvidia.com/gpu": 1}}}})
 GPU_INSPECTION = inspection().model_copy(update={"hardware": HARDWARE.model_copy(update={"gpu": GPU})})
@@ -106,6 +122,17 @@ CASES: dict[str, Callable[[], str]] = {
     "server-deployment.full.yaml": lambda: golden.dumped(server.deployment(OWNER, FULL_CONTENT, 3, SETTINGS)),
     "server-deployment.s3.yaml": lambda: golden.dumped(server.deployment(OWNER, CONTENT, 1, AT_S3)),
     "server-deployment.oci.yaml": lambda: golden.dumped(server.deployment(OWNER, CONTENT, 1, AT_OCI)),
+    "server-deployment.capture.yaml": lambda: golden.dumped(server.deployment(OWNER, CONTENT, 1, CAPTURES, CAPTURE)),
+    "server-deployment.capture-volume.yaml": lambda: golden.dumped(
+        server.deployment(OWNER, CONTENT, 1, CAPTURES, CAPTURE_VOLUME)
+    ),
+    "server-policy.capture.yaml": lambda: golden.dumped(network.server_policy(OWNER, capture=CAPTURE)),
+    "retention-job.yaml": lambda: golden.dumped(
+        capture.retention_job(OWNER, capture.place_of(OWNER, CAPTURE), 19675, CAPTURES)
+    ),
+    "retention-job.volume.yaml": lambda: golden.dumped(
+        capture.retention_job(OWNER, capture.place_of(OWNER, CAPTURE_VOLUME), 19675, CAPTURES)
+    ),
     "router-configmap.yaml": lambda: golden.dumped(router.config_map(OWNER, {"routes-http.json": "{}\n"})),
     "router-service.yaml": lambda: golden.dumped(router.service(OWNER)),
     "router-deployment.yaml": lambda: golden.dumped(router.deployment(OWNER, SPEC.router, "{}\n", IMAGES)),
@@ -139,6 +166,9 @@ CASES: dict[str, Callable[[], str]] = {
     "envoy/routes-grpc.copying.json": lambda: _file("routes-grpc.json", COPYING),
     "envoy/routes-http.nobody.json": lambda: _file("routes-http.json", Split({})),
 }
+
+for _name, _world in retraining_samples.SNAPSHOTS.items():
+    CASES[f"retraining{_name}.yaml"] = lambda seen=_world: golden.dumped(*retraining.objects(seen, IMAGES))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -180,6 +210,7 @@ PODS = {
     "build at S3": jobs.build_job(FULL_BUILDER, FULL_BUILD, IMAGES, S3),
     "server at S3": server.deployment(OWNER, FULL_CONTENT, 3, AT_S3),
     "router": router.deployment(OWNER, FULL.router, "{}", IMAGES),
+    "webhook": retraining.objects(retraining_samples.SNAPSHOTS[".webhook"], IMAGES)[1],
 }
 
 

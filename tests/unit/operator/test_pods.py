@@ -181,6 +181,15 @@ def test_a_finished_job_whose_pod_is_gone_gives_no_answer() -> None:
     assert job_state(job("Complete"), (), "Crashed").answer is None
 
 
+@pytest.mark.parametrize(("owner", "phase"), [("this", "Succeeded"), ("one-before", "Pending"), (None, "Pending")])
+def test_the_end_of_a_jobs_own_pod_is_its_end(owner: str | None, phase: str) -> None:
+    done = pod(ended("measure", message='{"artifact": 1}'), init=(ended("fetch"),), phase="Running")
+    done["metadata"]["ownerReferences"] = [{"uid": owner}] if owner else []
+    open_ = job()
+    open_["metadata"]["uid"] = "this"
+    assert job_state(open_, [done], "Crashed").phase == phase
+
+
 def test_a_condition_that_is_not_true_does_not_count() -> None:
     open_ = {"metadata": {"name": "eb-1"}, "status": {"conditions": [{"type": "Failed", "status": "False"}]}}
     assert job_state(open_, [pod(running("measure"))], "Crashed").phase == "Running"

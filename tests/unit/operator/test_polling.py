@@ -44,9 +44,9 @@ def events(world: World, reason: str) -> list[str]:
 def test_an_address_is_asked_once_in_its_interval_and_not_at_the_same_second_as_others() -> None:
     world = polled()
     assert polls(world) == []
-    world.run(50)
+    world.run(40)
     assert polls(world) == []
-    world.run(20)
+    world.run(30)
     assert len(polls(world)) == 1
     world.run(142)
     assert len(polls(world)) == 3
@@ -130,3 +130,75 @@ def test_an_operator_that_was_killed_finds_its_poll_again() -> None:
     world.tools = world.fresh_operator()
     assert world.run(60, lambda: not [name for name in world.kube.of_kind("Job") if "-poll-" in name])
     assert len(polls(world)) == 1
+
+
+MOVING, OTHER = "oci://registry.test/team/next:latest", "oci://registry.test/team/other:latest"
+
+
+def compared(*variants: dict[str, Any], **spec: Any) -> World:
+    """A deployment with variants that all serve. `spec` adds fields to the base spec's model."""
+    world = World()
+    world.deploy(**FAST, model={**MODEL, "uri": URI, **spec}, variants=list(variants))
+    assert world.run(90, lambda: world.condition("Ready").get("status") == "True"), world.status()
+    return world
+
+
+def arm(world: World, name: str) -> dict[str, Any]:
+    return next(arm for arm in world.status()["arms"] if arm["name"] == name)
+
+
+def test_a_variant_is_polled_and_new_content_takes_over_its_arm_alone() -> None:
+    moving = {"name": "b", "weight": 30, "model": {"uri": MOVING, "pollInterval": "1m"}}
+    world = compared(moving, {"name": "c", "weight": 20, "model": {"uri": OTHER}})
+    before = {name: arm(world, name)["revision"] for name in ("control", "b", "c")}
+    world.digests |= dict.fromkeys((URI, MOVING, OTHER), digest_of("another"))
+    assert world.run(400, lambda: arm(world, "b")["revision"] != before["b"]), world.status()
+    assert arm(world, "b")["model"]["digest"] == digest_of("another")
+    assert {name: arm(world, name)["revision"] for name in ("control", "c")} == {k: before[k] for k in ("control", "c")}
+    (told,) = events(world, reasons.MODEL_CHANGED)
+    assert told.startswith(f"{MOVING} has new content")
+    assert "poll" not in world.status()["model"]
+    assert not world.lost
+
+
+def test_a_variant_with_another_engine_follows_the_base_specs_model() -> None:
+    world = compared({"name": "b", "weight": 30, "engine": {"precision": "int8"}}, pollInterval="1m")
+    before = {name: arm(world, name)["revision"] for name in ("control", "b")}
+    world.digests[URI] = digest_of("another")
+    assert world.run(60 + 10, lambda: world.status()["model"]["digest"] == digest_of("another"))
+    assert arm(world, "b")["model"]["digest"] == digest_of("another")
+    assert len(polls(world)) == 1
+    assert world.run(400, lambda: all(arm(world, name)["revision"] != before[name] for name in before)), world.status()
+    assert len(events(world, reasons.MODEL_CHANGED)) == 1
+
+
+def test_an_address_of_several_variants_is_asked_once_and_at_the_shortest_interval() -> None:
+    slow = {"name": "b", "weight": 20, "model": {"uri": MOVING, "pollInterval": "1h"}}
+    fast = {"name": "c", "weight": 20, "model": {"uri": MOVING, "pollInterval": "1m"}, "engine": {"precision": "int8"}}
+    world = compared(slow, fast)
+    world.run(75)
+    assert len(polls(world)) == 1
+    world.digests[MOVING] = digest_of("another")
+    assert world.run(100, lambda: arm(world, "b")["model"]["digest"] == digest_of("another"))
+    assert arm(world, "c")["model"]["digest"] == digest_of("another")
+
+
+def test_variants_inherit_the_interval_and_each_address_has_its_own_poll() -> None:
+    world = compared({"name": "b", "weight": 20, "model": {"uri": MOVING}}, pollInterval="1m")
+    world.run(75)
+    assert len(polls(world)) == 2
+    world.failures[MOVING] = StepFailure(reason="AccessDenied", message="the registry does not let the build in")
+    world.run(75)
+    assert len(events(world, reasons.POLL_FAILED)) == 1
+    assert "does not let" in arm(world, "b")["model"]["poll"]["problem"]
+    assert not world.status()["model"]["poll"].get("problem")
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_nothing_is_asked_for_an_arm_whose_next_revision_starts() -> None:
+    world = compared({"name": "b", "weight": 20, "model": {"uri": MOVING, "pollInterval": "1m"}})
+    world.digests[MOVING] = digest_of("another")
+    assert world.run(400, lambda: "next" in arm(world, "b"))
+    asked = len(polls(world))
+    assert world.run(60, lambda: "next" not in arm(world, "b"))
+    assert len(polls(world)) == asked

@@ -8,7 +8,8 @@ import pytest
 
 from tapchanger_operator.errors import Transient
 from tests.support.fake_kube import Call, Killed
-from tests.support.world import Behaviour, World, essence
+from tests.support.history import Behaviour
+from tests.support.world import World, essence
 
 POLICY: dict[str, Any] = {
     "rollout": {"steps": [{"weight": 50}], "analysis": {"minRequests": 60, "timeout": "6s"}, "watch": "5s"},

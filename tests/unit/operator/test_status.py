@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tapchanger_operator.api import reasons
+from tapchanger_operator.api.analysis import AnalysisStatus
 from tapchanger_operator.api.base import timestamp
 from tapchanger_operator.api.status import (
-    AnalysisStatus,
     CanaryStatus,
     ModelStatus,
     PreviousStatus,
@@ -175,7 +175,7 @@ MOMENTS: dict[str, tuple[Situation, str, str, str]] = {
         reasons.BUILDING,
     ),
     "the routers hear of the first servers": (
-        situation(State(stable=served(TARGET, since=T0 - 1))),
+        situation(State(stable=served(TARGET, since=T0 - 0.5))),
         "no requests are answered yet: the routers are being told where the servers are",
         "InProgress",
         reasons.STARTING,

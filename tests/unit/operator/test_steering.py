@@ -48,5 +48,13 @@ def test_an_object_without_annotations_or_records_asks_for_nothing() -> None:
     assert steering({"metadata": {"name": "x", "annotations": None, "managedFields": None}}).pause is None
 
 
+def test_orders_to_retrain_are_kept_apart_with_their_givers() -> None:
+    found = steering(
+        body({"retrain": "new labels", "retrain-by": "kim"}, written("tapchanger-cli", "retrain", "retrain-by"))
+    )
+    assert found.retraining == {"retrain": Given("new labels", "kim")}
+    assert found.orders == {}
+
+
 def test_an_empty_pause_is_a_pause() -> None:
     assert steering(body({"pause": ""}, written("kubectl-annotate", "pause"))).pause == Given("", "kubectl-annotate")

@@ -15,11 +15,11 @@ from tests.unit.decide.test_drift_watch import reference, step
 from tests.unit.operator.test_whole_rollout import FAST, A, B, ready, revision, spec, told
 
 
-def watched(**drift: Any) -> World:
-    """A world in which model A serves texts like the reference for a minute."""
+def watched(slo: str = "1h", **drift: Any) -> World:
+    """A world in which model A serves texts like the reference for a minute. `slo` is the objectives' window."""
     world = World()
     world.reference = reference()
-    world.deploy(A, **FAST, drift={"falseAlarmEvery": "1d", **drift})
+    world.deploy(A, **{**FAST, "slo": {**FAST.get("slo", {}), "window": slo}}, drift={"falseAlarmEvery": "1d", **drift})
     assert world.run(40, lambda: ready(world)), world.status()
     texts(world, 100)
     return world
@@ -165,3 +165,78 @@ def test_a_new_revision_is_compared_anew() -> None:
     world, _, new = promoted()
     assert world.status()["drift"]["revision"] == new
     assert drift_free(world) == ("True", "NoDrift")
+
+
+def written(world: World) -> int:
+    """How often the status was written."""
+    ref = Ref("TransformerDeployment", NAMESPACE, "moderation")
+    return sum(call.verb == "status" and call.ref == ref for call in world.kube.calls)
+
+
+def test_steady_traffic_is_written_a_dozen_times_an_hour() -> None:
+    world = watched(slo="5m")
+    texts(world, 310)
+    before, known = written(world), world.status()["drift"]["texts"]
+    texts(world, 900, seed=6)
+    assert world.status()["drift"]["texts"] > known + 40 * 60
+    assert 0 < (written(world) - before) * 4 <= 12
+
+
+def test_an_operator_that_starts_anew_has_the_same_evidence_and_counts_each_text_once() -> None:
+    worlds = [watched(), watched()]
+    seen = []
+    for restarts, world in enumerate(worlds):
+        for part in range(3):
+            texts(world, 130, seed=part)
+            if restarts:
+                world.tools = world.fresh_operator()
+        world.run(300)  # nobody asks any more: what was not written yet is written all the same
+        world.tools = world.fresh_operator()
+        world.run(60)
+        assert drift_free(world) == ("True", "NoDrift")
+        seen.append(world.status()["drift"])
+    assert seen[0]["texts"] == 40 * len(worlds[0].texts)
+    differing = {name for name in seen[0] if seen[0][name] != seen[1][name]}
+    assert differing <= {"at", "state"}
+    states = [{name: value for name, value in one["state"].items() if name != "until"} for one in seen]
+    assert states[0] == states[1]
+
+
+def test_what_another_operator_wrote_wins_over_what_this_one_remembers() -> None:
+    world = watched()
+    first = world.tools
+    world.tools = world.fresh_operator()
+    texts(world, 350, seed=6)
+    world.tools = first
+    texts(world, 50, seed=7)
+    world.run(300)
+    assert world.status()["drift"]["texts"] == 40 * len(world.texts)
+
+
+def hours_later(world: World, number: int, seed: int = 5, **traffic: Any) -> None:
+    """So many hours pass, with texts every five minutes."""
+    rng = random.Random(seed)
+    for _ in range(number * 12):
+        world.now += 300
+        world.texts = world.texts[-100:]
+        world.texts.append(step(rng, round((world.now - 1_700_000_000) // 10) - 3, **traffic))
+        world.passes()
+
+
+def test_what_hours_looked_like_outlives_the_operator_and_goes_when_nobody_compares_them() -> None:
+    world = watched(compare={"like": "hours"})
+    ref = Ref("ConfigMap", NAMESPACE, "moderation-drift-hours")
+    hours_later(world, 3)
+    assert "newest" in world.kube.objects[ref]["data"]["hours.json"]
+    assert world.status()["drift"]["reference"] == "2000 texts of the reference (0 of 24 hours are known)"
+    world.tools = world.fresh_operator()
+    hours_later(world, 3 * 24, seed=6)
+    status = world.status()
+    assert status["drift"]["reference"].endswith("texts of the same hour of 3 days")
+    assert drift_free(world) == ("True", "NoDrift")
+    assert not problems(status, schema_of("TransformerDeployment", "status"))
+    assert len(world.kube.objects[ref]["data"]["hours.json"]) < 24 * 1500
+    spec(world)["drift"]["compare"] = {"like": "reference"}
+    hours_later(world, 1)
+    assert ref not in world.kube.objects
+    assert world.status()["drift"]["reference"] == "2000 texts"

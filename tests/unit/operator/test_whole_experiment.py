@@ -16,8 +16,9 @@ from tapchanger_operator.names import Ref
 from tapchanger_serving.contract.messages import StepFailure
 from tests.support import kstatus
 from tests.support.fake_kube import Call, Killed
+from tests.support.history import Behaviour
 from tests.support.schemas import problems, schema_of
-from tests.support.world import NAMESPACE, Behaviour, World, essence
+from tests.support.world import NAMESPACE, World, essence
 
 A, B, C, D = (f"pvc://models/{name}" for name in "abcd")
 SLO = {"objectives": [{"latency": "50ms", "target": 0.99}, {"availability": 0.999}]}

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.history import Behaviour
 from tests.support.schemas import problems, schema_of
-from tests.support.world import Behaviour, World, mirrored
+from tests.support.world import World, mirrored
 
 GOOD, BETTER, BAD = "pvc://models/a", "pvc://models/b", "pvc://models/c"
 ANALYSIS = {"minRequests": 60, "timeout": "20s"}

@@ -14,8 +14,9 @@ from tapchanger_operator.names import Ref
 from tapchanger_operator.reconcile import IDLE_SECONDS, JUDGING_SECONDS, WORKING_SECONDS, reconcile_deployment
 from tapchanger_serving.contract.messages import StepFailure
 from tests.support import kstatus
+from tests.support.history import Behaviour
 from tests.support.schemas import problems, schema_of
-from tests.support.world import NAMESPACE, Behaviour, World
+from tests.support.world import NAMESPACE, World
 
 FAST: dict[str, Any] = {
     "rollout": {

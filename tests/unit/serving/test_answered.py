@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tapchanger_serving.backends import answered
 from tapchanger_serving.contract import mirror
+from tapchanger_serving.contract.feedback import KNOWN_TEXTS
+from tapchanger_serving.observer import labelling
 from tapchanger_serving.observer.mirror import alike, read
 
 
@@ -24,6 +26,18 @@ def test_confidence_is_the_mean_of_the_scores_and_known_of_classification_only()
     assert answered.confidence({"score": np.array([[0.9], [0.61219]], dtype=np.float32)}) == 0.756
     assert answered.confidence({"embedding": np.ones((2, 3), dtype=np.float32)}) is None
     assert answered.confidence({"score": np.ones((0, 1), dtype=np.float32)}) is None
+
+
+def test_labels_and_scores_of_the_first_texts_are_told_as_the_observer_reads_them() -> None:
+    labels = np.array([[f"label {row}".encode()] for row in range(40)], dtype=np.object_)
+    scores = np.linspace(0, 1, 40, dtype=np.float32).reshape(40, 1)
+    told = answered.labels({"label": labels, "score": scores})
+    assert told is not None
+    rows = labelling.read(told)
+    assert [label for label, _ in rows] == [f"label {row}" for row in range(KNOWN_TEXTS)]
+    assert rows[3][1] == pytest.approx(float(scores[3, 0]), abs=1e-4)
+    assert answered.labels({"embedding": np.ones((2, 3), dtype=np.float32)}) is None
+    assert answered.labels({"label": labels[:0], "score": scores[:0]}) is None
 
 
 def test_entities_are_told_by_a_digest_of_what_is_where() -> None:

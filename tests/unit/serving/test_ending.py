@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tapchanger_serving.ending import EXIT_TERMINATED
+from tests.support.patience import PATIENCE
 
 WAITING = """
 import sys, time
@@ -30,7 +31,7 @@ def test_sigterm_ends_the_process_and_closes_what_it_opened(tmp_path: Path) -> N
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == EXIT_TERMINATED
+        assert process.wait(PATIENCE) == EXIT_TERMINATED
     assert (tmp_path / "last").read_text() == "closed"
 
 
@@ -45,5 +46,5 @@ except SystemExit:
     pass
 assert callable(signal.getsignal(signal.SIGTERM)), signal.getsignal(signal.SIGTERM)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr

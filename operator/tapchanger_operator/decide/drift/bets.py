@@ -6,6 +6,12 @@ expectation of at most 1, and the product over texts is an e-value (Ramdas et al
 anytime-valid inference"). Without that bound a monitor that listens long enough would take the reference's sampling error
 for drift.
 
+Half of the bets are against "this signal still has the distribution that the reference and the traffic so far share", which is
+neither's alone. Were all of these texts drawn alike, each order of them would be as probable as any other; so the texts of a step
+are a sample without replacement of the whole, of which the mean of `exp(a)` is known exactly, and the factor has an expectation
+of at most 1 (Hoeffding 1963, theorem 4; Vovk, Gammerman, Shafer 2022, "Algorithmic learning in a random world", chapter 8). They
+need no bound on the reference's sampling error, and so notice small changes sooner, but get used to slow ones.
+
 The exponents are tilts of the whole distribution (up and down, three sizes), a tilt of a small part of it, as new topics make,
 and for values without an order more or less weight on each of them.
 """
@@ -41,10 +47,32 @@ class Bet:
     log_factors: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """A bet against the reference and the traffic together: `exponents` of each bin, and e to their power."""
+
+    exponents: tuple[float, ...]
+    raised: tuple[float, ...]
+
+
 @lru_cache(maxsize=2048)
 def bets(coarse: Coarse) -> tuple[Bet, ...]:
-    """All bets on one signal."""
+    """All bets on one signal against the reference."""
     return tuple(_bet(coarse, exponents) for exponents in _exponents(coarse))
+
+
+@lru_cache(maxsize=2048)
+def pooled(coarse: Coarse) -> tuple[Pooled, ...]:
+    """All bets on one signal against the reference and the traffic together; none on the sketch, which has many signals."""
+    if BY_NAME[coarse.signal].feature == "embedding":
+        return ()
+    found = _exponents(coarse)
+    return tuple(Pooled(exponents, tuple(math.exp(one) for one in exponents)) for exponents in found)
+
+
+def bet_count(coarse: Coarse) -> int:
+    """How many bets there are on a signal."""
+    return len(bets(coarse)) + len(pooled(coarse))
 
 
 def log_e(bet: Bet, counts: Sequence[int], effect: float) -> float:
@@ -53,6 +81,18 @@ def log_e(bet: Bet, counts: Sequence[int], effect: float) -> float:
     For independent texts the product of factors to the power 1/effect is an e-value as well (Jensen), only a weaker one.
     """
     return sum(count * factor for count, factor in zip(counts, bet.log_factors, strict=True)) / effect
+
+
+def log_e_pooled(bet: Pooled, counts: Sequence[int], pool: Sequence[int], effect: float) -> float:
+    """Log e-value of the texts `counts` among all in `pool`, which holds the reference, the traffic so far, and these.
+
+    A part of it is given away for each text, so that no shift of the mean by less than :data:`TOLERANCE` standard deviations
+    gains anything in the long run: a bet on a shift by d gains at most d²/2 a text.
+    """
+    texts = sum(counts)
+    won = sum(count * exponent for count, exponent in zip(counts, bet.exponents, strict=True))
+    mean = sum(count * raised for count, raised in zip(pool, bet.raised, strict=True)) / sum(pool)
+    return (won - texts * (math.log(mean) + TOLERANCE**2 / 2)) / effect
 
 
 def _exponents(coarse: Coarse) -> list[tuple[float, ...]]:
@@ -94,5 +134,5 @@ def weights(reference: dict[str, Coarse]) -> dict[str, float]:
     for feature in features:
         signals = [name for name in reference if BY_NAME[name].feature == feature]
         for name in signals:
-            found[name] = 1.0 / (len(features) * len(signals) * len(bets(reference[name])))
+            found[name] = 1.0 / (len(features) * len(signals) * bet_count(reference[name]))
     return found

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from tapchanger_operator.decide.drift.accuracy import Sureness
 from tapchanger_operator.decide.drift.coarse import Coarse
+from tapchanger_operator.decide.drift.hours import Hour
 from tapchanger_operator.decide.drift.monitor import Monitor, Track
 from tapchanger_serving.contract.drift import DriftStep, Reference, confidence_of
 
-VERSION: Final = 1
+VERSION: Final = 2
 RECENT: Final = 500
 """Texts of late that figures are about, as far as a text counts for less with every later one."""
 _FAULTS: Final = (KeyError, TypeError, ValueError, IndexError, AttributeError)
@@ -63,7 +64,8 @@ class Recent:
 class Memory:
     """All of it. `key` names what is compared with what: another key starts anew. `until` is up to when steps were taken.
 
-    `reference` is empty while it is learned; `known` is what the build said of it, None where traffic made it.
+    `reference` is empty while it is learned; `known` is what the build said of it, None where traffic made it. Where like hours
+    are compared, `hour` is the present one and `ended` the one that ended last.
     """
 
     key: str
@@ -75,6 +77,8 @@ class Memory:
     recent: Recent = field(default_factory=Recent)
     texts: int = 0
     repeats: int = 0
+    hour: Hour | None = None
+    ended: Hour | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As status has it. Of a reference that the build made, only what is needed later."""
@@ -92,6 +96,8 @@ class Memory:
             "sure": [self.recent.sure.texts, self.recent.sure.total, self.recent.sure.squares],
             "texts": self.texts,
             "repeats": self.repeats,
+            **({"hour": self.hour.wire()} if self.hour else {}),
+            **({"ended": self.ended.wire()} if self.ended else {}),
         }
 
     @staticmethod
@@ -113,6 +119,8 @@ class Memory:
                 ),
                 texts=int(told["texts"]),
                 repeats=int(told["repeats"]),
+                hour=Hour.read(told["hour"]) if "hour" in told else None,
+                ended=Hour.read(told["ended"]) if "ended" in told else None,
             )
         except _FAULTS:
             return None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from tapchanger_operator import names
 from tapchanger_operator.api import reasons
 from tapchanger_operator.api.drift import DriftStatus
 from tapchanger_operator.decide import moves
+from tapchanger_operator.decide.drift.season import next_hours
 from tapchanger_operator.decide.drift.watch import only_answers_moved, watch
 from tapchanger_operator.decide.state import Change, Outcome
+from tapchanger_operator.names import Ref
 from tapchanger_operator.snapshot import Given, Servers, Silence, Snapshot
 from tapchanger_serving.contract.drift import FEATURES
 
@@ -32,7 +35,27 @@ def follow(snapshot: Snapshot) -> DriftStatus | None:
         return known
     build = snapshot.builds.get(stable.build)
     evaluated = build is not None and build.spec.gates.evaluation is not None
-    return watch(snapshot.spec.drift, known, stable.revision, window, evaluated=evaluated, now=snapshot.now)
+    return watch(
+        snapshot.spec.drift,
+        known,
+        stable.revision,
+        window,
+        evaluated=evaluated,
+        now=snapshot.now,
+        kept=_kept(snapshot),
+    )
+
+
+def remembered(snapshot: Snapshot, record: DriftStatus | None) -> Snapshot:
+    """With what is to be kept of like hours."""
+    kept = None if snapshot.spec.drift.compare.like == "reference" else _kept(snapshot)
+    return replace(snapshot, drift_hours=next_hours(snapshot.spec.drift, record, kept) if record else kept)
+
+
+def _kept(snapshot: Snapshot) -> str | None:
+    ref = Ref("ConfigMap", snapshot.owner.namespace, names.drift_hours(snapshot.owner.name))
+    found = snapshot.live.get(ref, {}).get("data", {}).get(names.DRIFT_HOURS)
+    return None if found is None else str(found)
 
 
 def hold(snapshot: Snapshot, record: DriftStatus | None) -> Snapshot:

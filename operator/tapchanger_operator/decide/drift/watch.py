@@ -7,30 +7,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from tapchanger_operator.api.base import seconds, timestamp, unix
-from tapchanger_operator.api.drift import (
-    FIRST_REQUESTS,
-    DriftAccuracy,
-    DriftBucket,
-    DriftFigure,
-    DriftSpec,
-    DriftStatus,
-    FirstRequests,
-)
+from tapchanger_operator.api.base import seconds, unix
+from tapchanger_operator.api.drift import FIRST_REQUESTS, DriftSpec, DriftStatus, FirstRequests
 from tapchanger_operator.api.status import TransformerDeploymentStatus
-from tapchanger_operator.decide.drift import figures, monitor
-from tapchanger_operator.decide.drift.accuracy import estimate
+from tapchanger_operator.decide.drift import monitor, season, telling
 from tapchanger_operator.decide.drift.coarse import Coarse, coarse_reference
-from tapchanger_operator.decide.drift.memory import Learned, Memory, Recent
+from tapchanger_operator.decide.drift.memory import Learned, Memory
+from tapchanger_operator.decide.drift.monitor import INPUTS
+from tapchanger_operator.decide.drift.season import Compared
 from tapchanger_serving.contract.drift import BY_NAME, LABEL, STEP, DriftStep, DriftWindow
 
-INPUTS: Final = frozenset({"tokens", "vocabulary", "embedding"})
-"""Features of the texts themselves; the others are of the answers."""
 LOOK_SECONDS: Final = 20.0
 """Texts are looked at when the last step that was taken ended so long ago."""
-_TOLD: Final = 6
-_BUCKETS: Final = 4
-_LARGEST: Final = 1e12
 
 
 def log_threshold(spec: DriftSpec) -> float:
@@ -50,9 +38,18 @@ def due(spec: DriftSpec, status: TransformerDeploymentStatus, now: float) -> tup
 
 
 def watch(
-    spec: DriftSpec, before: DriftStatus | None, revision: str, window: DriftWindow, *, evaluated: bool, now: float
+    spec: DriftSpec,
+    before: DriftStatus | None,
+    revision: str,
+    window: DriftWindow,
+    *,
+    evaluated: bool,
+    now: float,
+    kept: str | None = None,
 ) -> DriftStatus:
-    """The record after the steps of `window`. `evaluated` says whether the build described a reference."""
+    """The record after the steps of `window`. `evaluated` says whether the build described a reference; `kept` is what was kept
+    of like hours.
+    """
     known = Memory.read(before.state) if before else None
     if before and known and not window.steps and (window.reference is None or known.reference):
         return before
@@ -61,14 +58,15 @@ def watch(
     memory = known if known and known.key == key else Memory(key, 0)
     if not memory.reference and first is None:
         if window.reference is None:
-            return _unknown(revision, memory, window, now)
+            return telling.unknown(revision, memory, window, now)
         memory = _compared(memory, window, frozenset(spec.features))
     if memory.reference and not monitor.fits(memory.monitor, memory.reference):
         memory = replace(memory, monitor=monitor.begin(memory.reference))
+    compared = Compared(memory.reference)
     for step in window.steps:
-        memory = _step(spec, memory, step, first)
+        memory, compared = _step(spec, memory, step, first, compared, kept)
     memory = replace(memory, until=max(window.until, memory.until))
-    return _told(spec, revision, memory, first, now)
+    return telling.told(revision, memory, first, compared, log_threshold(spec), now)
 
 
 def _first(spec: DriftSpec, window: DriftWindow, known: Memory | None, *, evaluated: bool) -> int | None:
@@ -82,7 +80,7 @@ def _first(spec: DriftSpec, window: DriftWindow, known: Memory | None, *, evalua
 
 def _key(spec: DriftSpec, revision: str, window: DriftWindow, known: Memory | None, first: int | None) -> str:
     """A digest that was not announced lately is taken to be the last one known of the revision."""
-    features = ",".join(spec.features)
+    features = ",".join(spec.features) + ("" if spec.compare.like == "reference" else f"/{spec.compare.like}")
     if first is not None:
         return f"first {first}/{revision}/{features}"
     start, end = f"{revision}/", f"/{features}"
@@ -98,17 +96,22 @@ def _compared(memory: Memory, window: DriftWindow, features: frozenset[str]) -> 
     return replace(memory, reference=reference, known=window.reference, monitor=monitor.begin(reference))
 
 
-def _step(spec: DriftSpec, memory: Memory, step: DriftStep, first: int | None) -> Memory:
+def _step(
+    spec: DriftSpec, memory: Memory, step: DriftStep, first: int | None, compared: Compared, kept: str | None
+) -> tuple[Memory, Compared]:
     if step.start < memory.until:
-        return memory  # it was counted in an earlier look
+        return memory, compared  # it was counted in an earlier look
     if not memory.reference:
         learned = memory.learned.plus(step)
         memory = replace(memory.counted(step), learned=learned)
-        return _finished(spec, memory, learned) if first is not None and learned.texts >= first else memory
+        done = first is not None and learned.texts >= first
+        return _finished(spec, memory, learned) if done else memory, compared
     binned = _binned(memory.reference, step)
-    after = monitor.take(memory.monitor, memory.reference, binned, step.start, log_threshold(spec))
+    memory, compared = season.compared(spec.compare.like, memory, compared, binned, step.start, kept)
+    pools = compared.slot is None
+    after = monitor.take(memory.monitor, compared.reference, binned, step.start, log_threshold(spec), pools=pools)
     recent = memory.recent.plus(binned, step.counts.get("confidence", {}), step.texts)
-    return replace(memory.counted(step), monitor=after, recent=recent)
+    return replace(memory.counted(step), monitor=after, recent=recent), compared
 
 
 def _finished(spec: DriftSpec, memory: Memory, learned: Learned) -> Memory:
@@ -123,132 +126,6 @@ def _binned(reference: Mapping[str, Coarse], step: DriftStep) -> dict[str, tuple
     return {**found, LABEL: reference[LABEL].binned(step.labels)} if LABEL in reference else found
 
 
-def _unknown(revision: str, memory: Memory, window: DriftWindow, now: float) -> DriftStatus:
-    message = "the servers have not announced the reference yet; they do with the first requests"
-    if window.steps:
-        message = (
-            "the engine holds no reference; the build describes one where gates.evaluation or drift.reference.uri names "
-            "30 texts and more"
-        )
-    return DriftStatus(
-        verdict="unknown",
-        message=message,
-        revision=revision,
-        at=timestamp(now),
-        state=replace(memory, until=window.until).to_dict(),
-    )
-
-
-def _told(spec: DriftSpec, revision: str, memory: Memory, first: int | None, now: float) -> DriftStatus:
-    state, at = memory.to_dict(), timestamp(now)
-    if not memory.reference:
-        message = f"the reference is being learned: {memory.learned.texts} of {first} texts"
-        words = f"the first {first} texts"
-        return DriftStatus(
-            verdict="learning",
-            message=message,
-            revision=revision,
-            reference=words,
-            texts=0,
-            repeats=memory.repeats,
-            at=at,
-            state=state,
-        )
-    threshold = log_threshold(spec)
-    found = monitor.culprit(memory.monitor, memory.reference) if memory.monitor.alarmed else None
-    told = _figures(memory)
-    buckets = _buckets(memory.reference[found.signal], memory.recent) if found else []
-    record = DriftStatus(
-        verdict="none",
-        message="",
-        revision=revision,
-        reference=f"{memory.known.texts} texts" if memory.known else f"the first {memory.learned.texts} texts",
-        evidence=_figure(min(math.exp(min(memory.monitor.evidence(memory.reference), 50.0)), _LARGEST)),
-        threshold=_figure(math.exp(threshold)),
-        texts=memory.texts,
-        repeats=memory.repeats,
-        mmd=_mmd(memory),
-        figures=told,
-        buckets=buckets,
-        accuracy=_accuracy(memory, threshold),
-        at=at,
-        state=state,
-    )
-    if found is None:
-        return record.model_copy(update={"message": _quiet(record)})
-    changes = {"verdict": found.feature, "feature": found.feature, "signal": found.signal}
-    record = record.model_copy(update={**changes, "since": timestamp(found.since)})
-    return record.model_copy(update={"message": _alarm(record)})
-
-
-def _quiet(record: DriftStatus) -> str:
-    if not record.texts:
-        return f"no texts yet to compare with {record.reference}"
-    evidence = f"evidence {record.evidence:.3g} of {record.threshold:.3g}"
-    return f"texts and answers are like {record.reference} of the reference ({evidence})"
-
-
-def _alarm(record: DriftStatus) -> str:
-    title = BY_NAME[record.signal or ""].title
-    told = "; ".join(f"{one.name}: {100 * one.reference:.3g} % → {100 * one.now:.3g} %" for one in record.buckets[:2])
-    by = next((f", PSI {one.psi:.2f}" for one in record.figures if one.signal == record.signal), "")
-    return f"{record.feature} moved since {record.since}: {title}{by}" + (f" ({told})" if told else "")
-
-
-def _figures(memory: Memory) -> list[DriftFigure]:
-    """The signals that differ most by PSI; of the sketch the coordinate that does."""
-    found = []
-    for name, coarse in memory.reference.items():
-        counts = memory.recent.counts.get(name)
-        if not counts or sum(counts) < 1:
-            continue
-        statistic, chance = figures.chi_square(coarse, counts)
-        distance = round(figures.ks(coarse, counts), 4) if coarse.ordered else None
-        found.append(
-            DriftFigure(
-                feature=BY_NAME[name].feature,
-                signal=name,
-                psi=round(figures.psi(coarse, counts), 4),
-                ks=distance,
-                chi_square=round(statistic, 2),
-                p_value=_figure(chance),
-            )
-        )
-    found.sort(key=lambda one: -one.psi)
-    sketch = [one for one in found if one.feature == "embedding"][:1]
-    rest = [one for one in found if one.feature != "embedding"]
-    return sorted([*rest, *sketch], key=lambda one: -one.psi)[:_TOLD]
-
-
-def _buckets(coarse: Coarse, recent: Recent) -> list[DriftBucket]:
-    counts = recent.counts.get(coarse.signal, (0.0,) * len(coarse.counts))
-    now = figures.shares(counts)
-    order = sorted(range(len(now)), key=lambda k: -abs(now[k] - coarse.shares[k]))[:_BUCKETS]
-    return [DriftBucket(name=coarse.name(k), reference=round(coarse.shares[k], 4), now=round(now[k], 4)) for k in order]
-
-
-def _mmd(memory: Memory) -> float | None:
-    sketch = {name: coarse for name, coarse in memory.reference.items() if BY_NAME[name].feature == "embedding"}
-    found = figures.mmd(sketch, memory.recent.counts)
-    return None if found is None else round(found, 4)
-
-
-def _accuracy(memory: Memory, threshold: float) -> DriftAccuracy | None:
-    if memory.known is None:
-        return None
-    changed = memory.monitor.alarmed and bool(monitor.moved(memory.monitor, memory.reference, threshold / 2) & INPUTS)
-    found = estimate(memory.known, memory.recent.sure, inputs_moved=changed)
-    if found is None:
-        return None
-    return DriftAccuracy(
-        estimate=round(found.value, 4),
-        low=round(found.low, 4),
-        high=round(found.high, 4),
-        reliable=found.reliable,
-        message=found.why,
-    )
-
-
 def only_answers_moved(spec: DriftSpec, status: DriftStatus | None) -> bool:
     """Whether labels or confidence moved while there is hardly any evidence that the texts did."""
     memory = Memory.read(status.state) if status else None
@@ -259,7 +136,3 @@ def only_answers_moved(spec: DriftSpec, status: DriftStatus | None) -> bool:
     answers = monitor.moved(memory.monitor, memory.reference, threshold) - INPUTS
     inputs = monitor.moved(memory.monitor, memory.reference, threshold / 2) & INPUTS
     return bool(answers) and not inputs and bool(watched & INPUTS)
-
-
-def _figure(value: float) -> float:
-    return float(f"{value:.4g}")

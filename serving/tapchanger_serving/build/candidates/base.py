@@ -62,13 +62,8 @@ class Recipe:
 
     runtime: str
     precision: str
-    make: Callable[[Bench], EngineSpec | Made]
+    make: Callable[[Bench], Made]
     student_layers: int | None = None
-
-    def made(self, bench: Bench) -> Made:
-        """The engine; most have nothing to note."""
-        result = self.make(bench)
-        return result if isinstance(result, Made) else Made(result)
 
     @property
     def name(self) -> str:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import shutil
 
-from tapchanger_serving.build.candidates.base import Bench
-from tapchanger_serving.engines import EngineSpec
+from tapchanger_serving.build.candidates.base import Bench, Made
 
 _RUNTIME = "onnxruntime"
 _FILE = "model.onnx"
 _WIDE_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "i8mm"}
 
 
-def fp32(bench: Bench) -> EngineSpec:
+def fp32(bench: Bench) -> Made:
     """The graph as PyTorch exported it."""
     folder = bench.folder(_RUNTIME, "fp32")
     for path in bench.graph.parent.glob(f"{bench.graph.name}*"):
         shutil.copyfile(path, folder / path.name)
-    return bench.spec(_RUNTIME, folder / _FILE)
+    return Made(bench.spec(_RUNTIME, folder / _FILE))
 
 
-def int8(bench: Bench) -> EngineSpec:
+def int8(bench: Bench) -> Made:
     """Weights of matrix products in int8 per channel, activations quantized as they come (dynamic)."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -36,4 +35,4 @@ def int8(bench: Bench) -> EngineSpec:
         weight_type=QuantType.QInt8,
         extra_options={"MatMulConstBOnly": True},
     )
-    return bench.spec(_RUNTIME, folder / _FILE)
+    return Made(bench.spec(_RUNTIME, folder / _FILE))

@@ -8,8 +8,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from tapchanger_serving.build.candidates.base import Bench, Made
 from tapchanger_serving.build.candidates.outliers import by_outliers
@@ -35,14 +36,14 @@ def has_bf16(hardware: Hardware) -> bool:
     return bool(_BF16 & set(hardware.instruction_sets))
 
 
-def fp32(bench: Bench) -> EngineSpec:
+def fp32(bench: Bench) -> Made:
     """The graph in OpenVINO's own form, computed in fp32."""
-    return _saved(bench, _read(bench), "fp32")
+    return Made(_saved(bench, _read(bench), "fp32"))
 
 
-def bf16(bench: Bench) -> EngineSpec:
+def bf16(bench: Bench) -> Made:
     """The same graph, computed in bf16."""
-    return _saved(bench, _read(bench), "bf16", INFERENCE_PRECISION_HINT="bf16")
+    return Made(_saved(bench, _read(bench), "bf16", INFERENCE_PRECISION_HINT="bf16"))
 
 
 def int8(bench: Bench) -> Made:
@@ -54,23 +55,40 @@ def int8(bench: Bench) -> Made:
     texts = bench.calibration
     samples = [texts.tokenizer.pad([texts.encodings[row]]) for row in evenly(len(texts), _CALIBRATION_TEXTS)]
     rest = "bf16" if has_bf16(bench.hardware) else "f32"
-    made = Made(_quantized(bench, samples, (), rest))
+    made = Made(_quantized(bench, samples, (), rest, "int8"))
     if bench.faithful(made.spec):
         return made
-    began = time.monotonic()
     worst = by_outliers(_read(bench), samples[:_SAMPLES])
-    for share in _LEFT_OUT:
-        if time.monotonic() - began > _SEARCH_SECONDS:
-            break
+
+    def leaving(share: float) -> tuple[Made, bool]:
         kept = worst[: math.ceil(share * len(worst))]
-        spec = _quantized(bench, samples, kept, rest)
-        made = Made(spec, f"{len(kept)} of {len(worst)} matrix products stay in {rest}")
-        if bench.faithful(spec):
-            break
-    return made
+        # The search keeps what it has while it tries others.
+        spec = _quantized(bench, samples, kept, rest, f"int8-{len(kept)}")
+        return Made(spec, f"{len(kept)} of {len(worst)} matrix products stay in {rest}"), bench.faithful(spec)
+
+    found = smallest(_LEFT_OUT, leaving, time.monotonic)
+    folder = found.spec.file.parent.rename(bench.folder(_RUNTIME, "int8"))
+    return Made(replace(found.spec, file=folder / _FILE), found.note)
 
 
-def _quantized(bench: Bench, samples: Sequence[Tensors], kept: Sequence[str], rest: str) -> EngineSpec:
+MadeT = TypeVar("MadeT")
+
+
+def smallest(
+    shares: Sequence[float], leaving: Callable[[float], tuple[MadeT, bool]], clock: Callable[[], float]
+) -> MadeT:
+    """What `leaving` makes of the smallest of the ascending `shares` that is close enough, by halving; else of the last."""
+    ends = clock() + _SEARCH_SECONDS
+    low, high = 0, len(shares)
+    made: list[tuple[MadeT, bool]] = []
+    while low < high and (not made or clock() < ends):
+        middle = (low + high - 1) // 2
+        made.append(leaving(shares[middle]))
+        low, high = (low, middle) if made[-1][1] else (middle + 1, high)
+    return next((one for one, close in reversed(made) if close), made[-1][0])
+
+
+def _quantized(bench: Bench, samples: Sequence[Tensors], kept: Sequence[str], rest: str, name: str) -> EngineSpec:
     # NNCF would report its use to its makers.
     os.environ["NNCF_CI"] = "1"
     import nncf
@@ -86,7 +104,7 @@ def _quantized(bench: Bench, samples: Sequence[Tensors], kept: Sequence[str], re
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(names=list(kept)) if kept else None,
         )
-    return _saved(bench, quantized, "int8", INFERENCE_PRECISION_HINT=rest)
+    return _saved(bench, quantized, name, INFERENCE_PRECISION_HINT=rest)
 
 
 def _read(bench: Bench) -> Any:
@@ -95,9 +113,9 @@ def _read(bench: Bench) -> Any:
     return ov.Core().read_model(str(bench.graph))
 
 
-def _saved(bench: Bench, model: Any, precision: str, **options: str) -> EngineSpec:
+def _saved(bench: Bench, model: Any, name: str, **options: str) -> EngineSpec:
     import openvino as ov
 
-    folder = bench.folder(_RUNTIME, precision)
+    folder = bench.folder(_RUNTIME, name)
     ov.save_model(model, str(folder / _FILE), compress_to_fp16=False)
     return bench.spec(_RUNTIME, folder / _FILE, **options)

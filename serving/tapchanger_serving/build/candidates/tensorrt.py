@@ -7,14 +7,13 @@ from pathlib import Path
 import onnx
 
 from tapchanger_serving.build.candidates import qdq, ranges
-from tapchanger_serving.build.candidates.base import Bench, Recipe
+from tapchanger_serving.build.candidates.base import Bench, Made, Recipe
 from tapchanger_serving.build.candidates.tensorrt_plan import Settings, TimingCache, build_plan
 from tapchanger_serving.build.dataset import evenly
 from tapchanger_serving.build.exported import graph_of, save_graph
 from tapchanger_serving.build.failures import StepError
 from tapchanger_serving.contract.messages import BuildRequest, Gpu
 from tapchanger_serving.contract.plans import PlanNeeds, capability
-from tapchanger_serving.engines import EngineSpec
 from tapchanger_serving.engines.cuda import Stream
 from tapchanger_serving.engines.tensorrt import library
 
@@ -26,27 +25,27 @@ _BASE = "fp16"
 _CALIBRATION_TEXTS = 128
 
 
-def fp32(bench: Bench) -> EngineSpec:
+def fp32(bench: Bench) -> Made:
     """Everything in fp32, without the shortcut of TF32."""
     return _built(bench, bench.graph, "fp32")
 
 
-def fp16(bench: Bench) -> EngineSpec:
+def fp16(bench: Bench) -> Made:
     """The graph of the model in fp16."""
     return _built(bench, bench.exported / graph_of("fp16"), "fp16")
 
 
-def bf16(bench: Bench) -> EngineSpec:
+def bf16(bench: Bench) -> Made:
     """The graph of the model in bf16."""
     return _built(bench, bench.exported / graph_of("bf16"), "bf16")
 
 
-def int8(bench: Bench) -> EngineSpec:
+def int8(bench: Bench) -> Made:
     """Products with weights in int8, ranges from the calibration texts where the mean square error is smallest; fp16 between."""
     return _built(bench, quantized_graph(bench, "int8"), "int8")
 
 
-def fp8(bench: Bench) -> EngineSpec:
+def fp8(bench: Bench) -> Made:
     """Products with weights in fp8 (E4M3), scaled by the largest magnitudes of the calibration texts; fp16 between."""
     return _built(bench, quantized_graph(bench, "fp8"), "fp8")
 
@@ -102,7 +101,7 @@ def quantized_graph(bench: Bench, precision: str) -> Path:
     return target
 
 
-def _built(bench: Bench, graph: Path, precision: str) -> EngineSpec:
+def _built(bench: Bench, graph: Path, precision: str) -> Made:
     gpu = bench.hardware.gpu
     if gpu is None:
         raise ValueError("TensorRT engines are built on a GPU, and the hardware names none")
@@ -122,4 +121,4 @@ def _built(bench: Bench, graph: Path, precision: str) -> EngineSpec:
         hardware_compatibility=settings.compatibility,
         profiles=len(settings.profiles),
     )
-    return bench.spec(_RUNTIME, target, **needs.options())
+    return Made(bench.spec(_RUNTIME, target, **needs.options()))

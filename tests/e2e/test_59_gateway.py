@@ -25,6 +25,8 @@ from tapchanger_serving.contract.names import OTLP_HTTP_PORT
 from tests.e2e.support import Make, credential, load_on
 from tests.support.golden import GOLDEN
 
+pytestmark = pytest.mark.usefixtures("beside")
+
 ROUTER = {
     "type": "GatewayAPI",
     "parentRefs": [{"name": "shared", "sectionName": "web"}],

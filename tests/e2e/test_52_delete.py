@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dev.common import stack as stacks
 from dev.common.deployment import Deployment
 from dev.common.kubectl import Kubectl, listed_kinds
 from dev.common.waiting import until
 from tests.e2e.support import First, Make
+
+pytestmark = pytest.mark.usefixtures("beside")
 
 
 def objects(kubectl: Kubectl, namespace: str) -> set[str]:

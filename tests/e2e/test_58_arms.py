@@ -18,6 +18,8 @@ from dev.common.waiting import until
 from dev.load import Load, Plan, Records
 from tests.e2e.support import ONE_CANDIDATE, described
 
+pytestmark = pytest.mark.usefixtures("beside")
+
 HEADER = "x-user-id"
 RATE = 20.0
 SETTLE_SECONDS = 5.0
