@@ -103,10 +103,12 @@ def truth(text: str) -> int:
 
 
 def taught_bert(folder: Path, texts: list[str]) -> None:
-    """A BERT of four strong layers that has learnt from :func:`truth`: without the two in the middle it answers at random."""
+    """A BERT of four layers that has learnt :func:`truth`, and to answer something else without the two in the middle."""
     kind = transformers.BertForSequenceClassification
     small_bert(folder, kind, layers=4, num_labels=3, initializer_range=0.2)
     model = kind.from_pretrained(folder)
+    encoder, whole = model.bert.encoder, model.bert.encoder.layer
+    outer = torch.nn.ModuleList([whole[0], whole[3]])
     tokenizer = Tokenizer(folder / TOKENIZER_FILE, ("input_ids", "attention_mask"), 32)
     optimizer, dice = torch.optim.AdamW(model.parameters(), lr=3e-3), random.Random(0)
     for _ in range(150):
@@ -114,7 +116,8 @@ def taught_bert(folder: Path, texts: list[str]) -> None:
         feeds = {name: torch.from_numpy(tensor) for name, tensor in tokenizer.encode(chosen).items()}
         wanted = torch.tensor([truth(text) for text in chosen])
         optimizer.zero_grad()
-        torch.autograd.backward(torch.nn.functional.cross_entropy(model(**feeds).logits, wanted))
+        for encoder.layer, answer in ((outer, (wanted + 1) % 3), (whole, wanted)):
+            torch.autograd.backward(torch.nn.functional.cross_entropy(model(**feeds).logits, answer))
         optimizer.step()
     model.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
