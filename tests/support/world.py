@@ -27,6 +27,7 @@ from tapchanger_serving.contract.windows import Windows
 from tests.support.fake_kube import FakeKube, Killed, Object
 from tests.support.history import Behaviour, Copies, History, Second
 from tests.support.samples import HARDWARE, MODEL, SETTINGS, inspection, report
+from tests.support.wakes import PASSED, Wakes
 
 START = 1_700_000_000.0
 NAMESPACE = "team-a"
@@ -63,6 +64,7 @@ class World:
     seconds: History = field(default_factory=History)
     routers: dict[str, tuple[str, str]] = field(default_factory=dict)
     errors: list[BaseException] = field(default_factory=list)
+    wakes: Wakes = field(default_factory=Wakes)
     begun: int = 0
     """How many calls had been made when the present pass began."""
     _left: dict[str, float] = field(default_factory=dict)
@@ -79,7 +81,8 @@ class World:
         )  # fmt: skip
 
     def fresh_operator(self) -> Tools:
-        """An operator's process that has just started."""
+        """An operator's process that has just started, and passes over everything."""
+        self.wakes = Wakes()
         return Tools(self.kube, self, SETTINGS, Applied(), lambda: self.now)  # type: ignore[arg-type]
 
     # Users.
@@ -136,30 +139,34 @@ class World:
     # Time.
 
     def run(self, seconds: float, until: Any = None, operator: bool = True) -> bool:
-        """Lets seconds pass, each with a pass over every object. True as soon as `until()` holds."""
+        """Lets seconds pass, each with a pass over every object that the operator would look at. True as soon as `until()`
+        holds.
+        """
         for _ in range(round(seconds)):
             self.tick()
-            if operator:
-                self.passes()
+            for ref in self.wakes.awake(self.kube.objects, self.now) if operator else ():
+                self.one_pass(ref)
             if until is not None and until():
                 return True
         return until is None
 
     def passes(self) -> None:
         """One pass over every object."""
-        for ref in [r for r in self.kube.objects if r.kind in ("TransformerDeployment", "EngineBuild")]:
+        for ref in [r for r in self.kube.objects if r.kind in PASSED]:
             self.one_pass(ref)
 
     def one_pass(self, ref: Ref) -> None:
         """One pass; what it raises is kept, as the queue would come back to it."""
         self.begun = len(self.kube.calls)
         handle = reconcile_deployment if ref.kind == "TransformerDeployment" else reconcile_build
+        wait: float | None = 0.0
         try:
-            handle(self.tools, ref)
+            wait = handle(self.tools, ref)
         except Killed:
             self.tools = self.fresh_operator()
         except OperatorError as problem:
             self.errors.append(problem)
+        self.wakes.passed(ref, None if wait is None else self.now + wait)
 
     def tick(self) -> None:
         """One second of everything but the operator."""
@@ -208,7 +215,8 @@ class World:
         if done:
             states[-1]["state"] = {"terminated": {"exitCode": 42 if failure else 0, "message": answer}}
             outcome = "Failed" if failure else "Complete"
-            job["status"] = {"conditions": [{"type": outcome, "status": "True"}], "at": timestamp(self.now)}
+            said = {"conditions": [{"type": outcome, "status": "True"}], "at": timestamp(self.now)}
+            self.kube.put({**job, "status": said})
         pod["status"] = {
             "phase": ("Failed" if failure else "Succeeded") if done else "Running",
             "initContainerStatuses": states[:-1],
@@ -243,7 +251,7 @@ class World:
         pods = [self._play_pod(f"{meta['name']}-{index}", deployment, up) for index in range(replicas)]
         ready = sum(pod["status"]["phase"] == "Running" for pod in pods)
         up = up and ready == replicas
-        deployment["status"] = {
+        status = {
             "observedGeneration": meta["generation"],
             "readyReplicas": ready,
             "availableReplicas": ready,
@@ -255,6 +263,7 @@ class World:
                 }
             ],
         }
+        self.kube.put({**deployment, "status": status})
 
     def _play_pod(self, name: str, deployment: Object, up: bool) -> Object:
         """A pod stays on its node as long as there is one; what its init container says depends on what that is."""

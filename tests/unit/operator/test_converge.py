@@ -83,7 +83,7 @@ def test_nothing_is_deleted_while_something_is_refused(world: World) -> None:
     world.run(20)
     assert names.server("moderation", rejected) in world.kube.of_kind("Deployment")
     world.kube.fault = lambda number, call: None
-    world.run(2)
+    world.run(12)
     assert names.server("moderation", rejected) not in world.kube.of_kind("Deployment")
 
 

@@ -42,13 +42,13 @@ def events(world: World, reason: str) -> list[str]:
 
 
 def test_an_address_is_asked_once_in_its_interval_and_not_at_the_same_second_as_others() -> None:
-    world = polled()
+    world = polled(interval="5m")
     assert polls(world) == []
-    world.run(40)
+    world.run(290)
     assert polls(world) == []
-    world.run(30)
+    world.run(70)
     assert len(polls(world)) == 1
-    world.run(142)
+    world.run(740)
     assert len(polls(world)) == 3
     assert not [name for name in world.kube.of_kind("Job") if "-poll-" in name]
 

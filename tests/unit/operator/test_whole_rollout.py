@@ -327,9 +327,9 @@ def test_nothing_is_written_once_everything_is_as_it_ought_to_be() -> None:
     world.run(30)
     world.rate = 0
     world.seconds.clear()
-    world.run(3)
+    world.run(40)
     done = len(world.kube.calls)
-    world.run(10)
+    world.run(100)
     written = [call for call in world.kube.calls[done:] if call.verb not in ("get", "list")]
     assert written == []
 

@@ -1,0 +1,57 @@
+"""When the operator passes over an object: at the time that its last pass named, and whenever something changed that it
+watches (as the handlers in `tapchanger_operator.main`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from tapchanger_operator import names
+from tapchanger_operator.names import Ref
+from tests.support.fake_kube import Object
+
+PASSED: Final = ("TransformerDeployment", "EngineBuild")
+_PARTS: Final = ("Deployment", "Job", "Pod", "HTTPRoute", "GRPCRoute")
+
+
+@dataclass
+class Wakes:
+    """What each pass saw, and when the next one is due (Unix seconds)."""
+
+    _seen: dict[Ref, frozenset[tuple[Ref, str]]] = field(default_factory=dict)
+    _due: dict[Ref, float] = field(default_factory=dict)
+
+    def awake(self, objects: Mapping[Ref, Object], now: float) -> list[Ref]:
+        """What a pass goes over now; that it does is noted."""
+        watched = _watched(objects)
+        found = []
+        for ref in [ref for ref in objects if ref.kind in PASSED]:
+            seen = frozenset(watched[ref])
+            if seen != self._seen.get(ref) or now >= self._due.get(ref, now):
+                self._seen[ref] = seen
+                found.append(ref)
+        return found
+
+    def passed(self, ref: Ref, again: float | None) -> None:
+        """A pass over `ref` wants the next one at `again`; None for never."""
+        self._due[ref] = float("inf") if again is None else again
+
+
+def _watched(objects: Mapping[Ref, Object]) -> dict[Ref, list[tuple[Ref, str]]]:
+    """The versions of what a change wakes, by what it wakes."""
+    found: dict[Ref, list[tuple[Ref, str]]] = defaultdict(list)
+    for ref, item in objects.items():
+        meta = item["metadata"]
+        mark, labels = (ref, meta["resourceVersion"]), meta.get("labels", {})
+        if ref.kind in PASSED:
+            found[ref].append(mark)
+        if ref.kind == "EngineBuild":
+            for owner in meta.get("ownerReferences", []):
+                found[Ref("TransformerDeployment", ref.namespace, owner["name"])].append(mark)
+        if ref.kind in _PARTS and names.LABEL_DEPLOYMENT in labels:
+            found[Ref("TransformerDeployment", ref.namespace, labels[names.LABEL_DEPLOYMENT])].append(mark)
+        elif ref.kind in _PARTS and names.LABEL_BUILD in labels:
+            found[Ref("EngineBuild", ref.namespace, labels[names.LABEL_BUILD])].append(mark)
+    return found
