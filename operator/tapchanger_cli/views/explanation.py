@@ -97,7 +97,11 @@ def report(found: BuildReport) -> Iterator[RenderableType]:
             f"{found.small.gain:.0%} faster over the surface"
         )
     if found.waited is not None and found.waited >= BUSY:
-        yield Text(f"measured on a busy node: engines waited for a CPU {found.waited:.0%} of the time", style=BAD)
+        yield Text(
+            f"measured on a busy node: engines waited for a CPU {found.waited:.0%} of the time; "
+            "spec.engine.attempt builds it again",
+            style=BAD,
+        )
     yield Text("")
     yield table(
         ("GATE", "FOUND", "95 %", "BOUND", "", "DETAIL"), [_gate(entry) for entry in found.gates], right=("FOUND",)

@@ -20,6 +20,13 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 PollInterval = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}(m|h|d))+$", max_length=32)]
 """A length of time in whole minutes, hours or days: `5m`, `1h30m`, `1d`."""
 
+Attempt = Annotated[int, Field(ge=1, le=1000)]
+"""Which build of the same content this is."""
+
+ATTEMPT: Final = (
+    "Raise it by one to have the engine of the same content built and measured anew, as after a build on a busy node."
+)
+
 FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 """A Kubernetes structure that is passed on as it is; the API server validates it where it is used."""
 

@@ -57,6 +57,7 @@ class EngineBuildSpec(Model):
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
     tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
     distill: Distill | None = Field(default=None, description=DISTILL)
+    attempt: int | None = Field(default=None, description="Set from the second build of the same content on.")
     builder: str = Field(description="The builder image.")
     hardware: Hardware
     placement: FreeForm = {}

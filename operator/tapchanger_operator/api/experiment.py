@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, Model, PollInterval, rules
+from tapchanger_operator.api.base import ATTEMPT, URI_HELP, URI_PATTERN, Attempt, Duration, Model, PollInterval, rules
 from tapchanger_operator.api.credentials import Credentials
 from tapchanger_serving.contract.distill import DISTILL, Distill
 from tapchanger_serving.contract.gates import CALIBRATION_DATA, TEMPERATURE_SCALING, Gates, TextSource
@@ -54,6 +54,7 @@ class VariantEngine(Model):
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
     tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
     distill: Distill | None = Field(default=None, description=DISTILL)
+    attempt: Attempt | None = Field(default=None, description=ATTEMPT)
 
 
 class Variant(Model):

@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from tapchanger_operator.api.base import URI_HELP, URI_PATTERN, Duration, FreeForm, Model, PollInterval, joined, rules
+from tapchanger_operator.api.base import (
+    ATTEMPT,
+    URI_HELP,
+    URI_PATTERN,
+    Attempt,
+    Duration,
+    FreeForm,
+    Model,
+    PollInterval,
+    joined,
+    rules,
+)
 from tapchanger_operator.api.capture import CaptureSpec
 from tapchanger_operator.api.credentials import Credentials
 from tapchanger_operator.api.drift import DriftSpec
@@ -69,6 +80,7 @@ class EngineSpec(Model):
     temperature_scaling: bool | None = Field(default=None, description=TEMPERATURE_SCALING)
     tensorrt: TensorRtOptions | None = Field(default=None, description="How TensorRT engines are built.")
     distill: Distill | None = Field(default=None, description=DISTILL)
+    attempt: Attempt | None = Field(default=None, description=ATTEMPT)
 
 
 class Replicas(Model):

@@ -117,6 +117,7 @@ def engine_build(spec: TransformerDeploymentSpec, inspection: Inspection, builde
         temperature_scaling=spec.engine.temperature_scaling or None,
         tensorrt=spec.engine.tensorrt.chosen if spec.engine.tensorrt else None,
         distill=spec.engine.distill,
+        attempt=spec.engine.attempt if (spec.engine.attempt or 1) > 1 else None,
         builder=builder,
         hardware=inspection.hardware,
         placement=placement(spec.serving.template),

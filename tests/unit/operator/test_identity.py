@@ -47,6 +47,7 @@ def test_names_are_stable_from_release_to_release() -> None:
         {"slo": {"objectives": [{"availability": 0.9}]}},
         {"router": {"replicas": 1}},
         {"engine": {"tensorrt": {"hardwareCompatibility": "None"}}},
+        {"engine": {"attempt": 1}},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -57,6 +58,7 @@ def test_where_a_model_lies_and_how_it_is_served_is_not_part_of_its_engine(chang
 @pytest.mark.parametrize(
     "change",
     [
+        {"engine": {"attempt": 2}},
         {"engine": {"runtime": "openvino"}},
         {"engine": {"precision": "fp32"}},
         {"engine": {"tensorrt": {"hardwareCompatibility": "AmperePlus"}}},

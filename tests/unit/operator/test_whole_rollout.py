@@ -248,6 +248,18 @@ def test_builds_that_nobody_needs_any_more_are_deleted() -> None:
     assert len(builds(world)) == 1
 
 
+def test_an_engine_is_built_again_where_a_person_asks_and_takes_over_as_any_change_does() -> None:
+    world = served()
+    before, first = set(builds(world)), revision(world)
+    world.deploy(A, **FAST, engine={"attempt": 2})
+    assert world.run(60, lambda: "canary" in world.status()), world.status()
+    (again,) = set(builds(world)) - before
+    assert builds(world)[again]["spec"]["attempt"] == 2
+    assert revision(world) == first
+    assert world.run(120, lambda: ready(world) and revision(world) != first), world.status()
+    assert not world.lost
+
+
 def test_a_moved_model_of_the_same_content_is_not_built_again() -> None:
     world = served()
     before, serving = set(builds(world)), revision(world)
