@@ -43,6 +43,8 @@ def variant_spec(spec: TransformerDeploymentSpec, variant: Variant) -> Transform
 
 def variant_specs(spec: TransformerDeploymentSpec) -> dict[str, TransformerDeploymentSpec]:
     """The spec of each variant by its name. A question that several ask has one interval: the base spec's, else the shortest."""
+    if not spec.variants:
+        return {}
     found = {variant.name: variant_spec(spec, variant) for variant in spec.variants}
     keys = {name: inspection_key(own) for name, own in found.items()}
     intervals = {key: _shortest(found[name] for name in keys if keys[name] == key) for key in keys.values()}

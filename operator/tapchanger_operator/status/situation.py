@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from tapchanger_operator.api import reasons
@@ -39,7 +40,7 @@ class Situation:
         """What stands in the way of the spec's content, if anything."""
         return self.refused or self.resolution.problem
 
-    @property
+    @cached_property
     def target(self) -> str | None:
         """The revision that the spec asks for, once it is known."""
         return self.resolution.content.revision if self.resolution.content else None
