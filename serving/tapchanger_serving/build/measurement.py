@@ -97,7 +97,7 @@ class Measurement:
             compared_texts=len(compared(len(self.texts))),
             seconds=0.0,
             small=small,
-            waited=None if contest.waited is None else round(contest.waited, 3),
+            waited=contest.waited,
             calibration=verdict.calibration,
             robustness=verdict.robustness,
             data=data,

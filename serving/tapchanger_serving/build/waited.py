@@ -30,6 +30,6 @@ class Scheduled:
         return cls(ran, waited) if seen else None
 
     def share_since(self, before: Scheduled) -> float | None:
-        """The share of waiting in the time that threads wanted a CPU; None if they wanted none."""
+        """The share of waiting in the time that threads wanted a CPU, to three digits; None if they wanted none."""
         ran, waited = self.ran - before.ran, self.waited - before.waited
-        return max(waited, 0) / (ran + waited) if ran + waited > 0 else None
+        return round(max(waited, 0) / (ran + waited), 3) if ran + waited > 0 else None
