@@ -249,8 +249,19 @@ def settled(stack: Stack, deployment: str, since: float, requests: int) -> tuple
         time.sleep(0.3)
 
 
-def test_both_sources_give_the_same_counts_and_verdicts(stack: Stack) -> None:
-    """A canary that is worse fails, one that isn't passes, by either source at nearly the same time."""
+@dataclass(frozen=True)
+class Compared:
+    """What both sources answered of two deployments, of which one has a canary that is worse."""
+
+    since: float
+    records: dict[tuple[str, str], Any]
+    failed: dict[tuple[str, str], float]
+    answers: dict[str, tuple[Windows, Windows]]
+
+
+@pytest.fixture(scope="module")
+def compared(stack: Stack) -> Compared:
+    """Nine seconds of requests, judged by each source in each of them; then both have counted all."""
     chance = random.Random(7)
     since = time.time() - DELAY  # so that Prometheus' window, which begins later, has all of them
     sent = {"good": 0, "worse": 0}
@@ -273,11 +284,17 @@ def test_both_sources_give_the_same_counts_and_verdicts(stack: Stack) -> None:
         time.sleep(1 if second < 8 else 0)
     stack.send("worse", ODD)
     sent["worse"] += len(ODD) - 2
-    for deployment, requests in sent.items():
-        first, second_answer = settled(stack, deployment, since, requests)
-        assert counts(first) == counts(second_answer)
-        for name, answer in (("observer", first), ("prometheus", second_answer)):
-            found = judged(answer, since, records[deployment, name])
+    answers = {deployment: settled(stack, deployment, since, requests) for deployment, requests in sent.items()}
+    return Compared(since, records, failed, answers)
+
+
+def test_both_sources_give_the_same_counts_and_verdicts(compared: Compared) -> None:
+    """A canary that is worse fails, one that isn't passes, by either source at nearly the same time."""
+    failed = dict(compared.failed)
+    for deployment, (first, second) in compared.answers.items():
+        assert counts(first) == counts(second)
+        for name, answer in (("observer", first), ("prometheus", second)):
+            found = judged(answer, compared.since, compared.records[deployment, name])
             assert found.judgement.result == ("Fail" if deployment == "worse" else "Pass"), (name, found.judgement)
             if found.judgement.result == "Fail":
                 failed.setdefault((deployment, name), time.time())
@@ -286,6 +303,7 @@ def test_both_sources_give_the_same_counts_and_verdicts(stack: Stack) -> None:
     assert -SCRAPE <= late <= DELAY + 2 * SCRAPE, f"Prometheus' verdict came {late:.1f} s after the observer's"
 
 
+@pytest.mark.usefixtures("compared")
 def test_quantiles_are_in_the_buckets_of_the_exact_ones(stack: Stack) -> None:
     since = stack.began - DELAY
     exact, told = (
@@ -334,6 +352,7 @@ def test_strangers_and_other_namespaces_count_nothing(stack: Stack) -> None:
     assert list(counts(first)) == list(counts(second)) == [STABLE]
 
 
+@pytest.mark.usefixtures("compared")
 def test_a_threshold_without_a_bucket_is_refused_in_words(stack: Stack) -> None:
     found = stack.prometheus.windows(NAMESPACE, "good", time.time() - 30, (0.037,))
     assert isinstance(found, Silence)
@@ -362,6 +381,7 @@ def test_nothing_counts_twice_and_nothing_is_lost_when_a_collector_begins_anew(s
     assert counts(first) == counts(second)
 
 
+@pytest.mark.usefixtures("compared")
 def test_what_only_the_observer_knows_is_named_when_it_is_away(stack: Stack) -> None:
     settings = PrometheusSettings(f"http://127.0.0.1:{stack.ports['prometheus']}", delay=DELAY)
     with httpx.Client(timeout=PATIENCE) as http:
