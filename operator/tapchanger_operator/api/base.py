@@ -27,6 +27,9 @@ ATTEMPT: Final = (
     "Raise it by one to have the engine of the same content built and measured anew, as after a build on a busy node."
 )
 
+SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+"""The name of a Secret in the deployment's namespace."""
+
 FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 """A Kubernetes structure that is passed on as it is; the API server validates it where it is used."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field, model_validator
 
-from tapchanger_operator.api.base import Model, StatusModel, rules, seconds
+from tapchanger_operator.api.base import Model, SecretName, StatusModel, rules, seconds
 from tapchanger_serving.contract.capture import (
     CONSENT_HEADER,
     KINDS,
@@ -88,11 +88,8 @@ class CaptureDestination(Model):
         pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?$",
         description="https://host:port of an S3 store that is not Amazon's.",
     )
-    secret_name: str | None = Field(
+    secret_name: SecretName | None = Field(
         default=None,
-        min_length=1,
-        max_length=253,
-        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
         description="A Secret with AWS_ACCESS_KEY_ID and so on. It is mounted in the capturing container and in the Job that "
         "removes what is old, and nowhere else.",
     )

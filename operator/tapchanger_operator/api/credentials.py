@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from tapchanger_operator.api.base import Model
+from tapchanger_operator.api.base import Model, SecretName
 
 
 class Credentials(Model):
     """A Secret of the deployment's namespace. It is mounted where the model and the data are fetched, and nowhere else."""
 
-    secret_name: str = Field(
-        min_length=1,
-        max_length=253,
-        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+    secret_name: SecretName = Field(
         description="A Secret with keys such as AWS_ACCESS_KEY_ID, HF_TOKEN or .dockerconfigjson (docs/builds.md lists them).",
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from tapchanger_operator.api.base import Duration, FreeForm, Model, StatusModel, rules
+from tapchanger_operator.api.base import Duration, FreeForm, Model, SecretName, StatusModel, rules
 from tapchanger_serving.contract.retraining import DriftReport, RunData, Trigger
 
 LONGEST_JOB: Final = "6h"
@@ -82,11 +82,8 @@ class RetrainingWebhook(Model):
         description="Where the run is posted to, as JSON (docs/retraining.md).",
         json_schema_extra=rules((f"self.matches('{_URL}')", _URL_HELP)),
     )
-    secret_name: str | None = Field(
+    secret_name: SecretName | None = Field(
         default=None,
-        min_length=1,
-        max_length=253,
-        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
         description="A Secret of the namespace with any of signing-key (calls are signed by it, as Standard Webhooks does), "
         "authorization (the header's value) and ca.crt. It is mounted where the call is made and nowhere else.",
     )
