@@ -114,17 +114,19 @@ async def _stop(memo: kopf.Memo, **_: Any) -> None:
     await memo.operator.stop()
 
 
+async def _wake(memo: Any, ref: Ref, meta: kopf.Meta) -> None:
+    for one in names.concerned(ref, meta):
+        await memo.operator.queue.add(one)
+
+
 @kopf.on.event(GROUP, VERSION, "transformerdeployments")
-async def _deployment_changed(name: str, namespace: str | None, memo: Any, **_: Any) -> None:
-    await memo.operator.queue.add(Ref("TransformerDeployment", namespace or "", name))
+async def _deployment_changed(name: str, namespace: str | None, meta: kopf.Meta, memo: Any, **_: Any) -> None:
+    await _wake(memo, Ref("TransformerDeployment", namespace or "", name), meta)
 
 
 @kopf.on.event(GROUP, VERSION, "enginebuilds")
-async def _build_changed(name: str, namespace: str | None, body: kopf.Body, memo: Any, **_: Any) -> None:
-    await memo.operator.queue.add(Ref("EngineBuild", namespace or "", name))
-    for reference in body.get("metadata", {}).get("ownerReferences", []):
-        if reference["kind"] == "TransformerDeployment":
-            await memo.operator.queue.add(Ref("TransformerDeployment", namespace or "", reference["name"]))
+async def _build_changed(name: str, namespace: str | None, meta: kopf.Meta, memo: Any, **_: Any) -> None:
+    await _wake(memo, Ref("EngineBuild", namespace or "", name), meta)
 
 
 _OURS: Final = {names.LABEL_MANAGED_BY: names.MANAGER}
@@ -135,11 +137,10 @@ _OURS: Final = {names.LABEL_MANAGED_BY: names.MANAGER}
 @kopf.on.event("", "v1", "pods", labels=_OURS)
 @kopf.on.event("gateway.networking.k8s.io", "v1", "httproutes", labels=_OURS)
 @kopf.on.event("gateway.networking.k8s.io", "v1", "grpcroutes", labels=_OURS)
-async def _part_changed(labels: kopf.Labels, namespace: str | None, memo: Any, **_: Any) -> None:
-    if names.LABEL_DEPLOYMENT in labels:
-        await memo.operator.queue.add(Ref("TransformerDeployment", namespace or "", labels[names.LABEL_DEPLOYMENT]))
-    if names.LABEL_BUILD in labels and names.LABEL_DEPLOYMENT not in labels:
-        await memo.operator.queue.add(Ref("EngineBuild", namespace or "", labels[names.LABEL_BUILD]))
+async def _part_changed(
+    name: str, namespace: str | None, meta: kopf.Meta, resource: kopf.Resource, memo: Any, **_: Any
+) -> None:
+    await _wake(memo, Ref(resource.kind or "", namespace or "", name), meta)
 
 
 def run() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,9 @@ from tapchanger_operator.api.base import API_VERSION
 
 MANAGER: Final = "tapchanger"
 """Field manager of server-side apply."""
+
+PASSED: Final = ("TransformerDeployment", "EngineBuild")
+"""The kinds that the operator passes over."""
 
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_COMPONENT: Final = "app.kubernetes.io/component"
@@ -131,3 +134,19 @@ class Owner:
         """As an entry of `metadata.ownerReferences`."""
         reference = {"apiVersion": API_VERSION, "kind": self.kind, "name": self.name, "uid": self.uid}
         return {**reference, "controller": True} if controller else reference
+
+
+def concerned(ref: Ref, meta: Mapping[str, Any]) -> Iterator[Ref]:
+    """Whose passes look at the object `ref`, of which `meta` is the metadata: its own and its owners', or that of the
+    deployment or the build that it is a part of.
+    """
+    labels = meta.get("labels") or {}
+    if ref.kind in PASSED:
+        yield ref
+        for owner in meta.get("ownerReferences") or ():
+            if owner["kind"] in PASSED:
+                yield Ref(owner["kind"], ref.namespace, owner["name"])
+    elif LABEL_DEPLOYMENT in labels:
+        yield Ref("TransformerDeployment", ref.namespace, labels[LABEL_DEPLOYMENT])
+    elif LABEL_BUILD in labels:
+        yield Ref("EngineBuild", ref.namespace, labels[LABEL_BUILD])

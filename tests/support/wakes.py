@@ -12,8 +12,7 @@ from tapchanger_operator import names
 from tapchanger_operator.names import Ref
 from tests.support.fake_kube import Object
 
-PASSED: Final = ("TransformerDeployment", "EngineBuild")
-_PARTS: Final = ("Deployment", "Job", "Pod", "HTTPRoute", "GRPCRoute")
+_WATCHED: Final = (*names.PASSED, "Deployment", "Job", "Pod", "HTTPRoute", "GRPCRoute")
 
 
 @dataclass
@@ -27,7 +26,7 @@ class Wakes:
         """What a pass goes over now; that it does is noted."""
         watched = _watched(objects)
         found = []
-        for ref in [ref for ref in objects if ref.kind in PASSED]:
+        for ref in [ref for ref in objects if ref.kind in names.PASSED]:
             seen = frozenset(watched[ref])
             if seen != self._seen.get(ref) or now >= self._due.get(ref, now):
                 self._seen[ref] = seen
@@ -43,15 +42,7 @@ def _watched(objects: Mapping[Ref, Object]) -> dict[Ref, list[tuple[Ref, str]]]:
     """The versions of what a change wakes, by what it wakes."""
     found: dict[Ref, list[tuple[Ref, str]]] = defaultdict(list)
     for ref, item in objects.items():
-        meta = item["metadata"]
-        mark, labels = (ref, meta["resourceVersion"]), meta.get("labels", {})
-        if ref.kind in PASSED:
-            found[ref].append(mark)
-        if ref.kind == "EngineBuild":
-            for owner in meta.get("ownerReferences", []):
-                found[Ref("TransformerDeployment", ref.namespace, owner["name"])].append(mark)
-        if ref.kind in _PARTS and names.LABEL_DEPLOYMENT in labels:
-            found[Ref("TransformerDeployment", ref.namespace, labels[names.LABEL_DEPLOYMENT])].append(mark)
-        elif ref.kind in _PARTS and names.LABEL_BUILD in labels:
-            found[Ref("EngineBuild", ref.namespace, labels[names.LABEL_BUILD])].append(mark)
+        if ref.kind in _WATCHED:
+            for one in names.concerned(ref, item["metadata"]):
+                found[one].append((ref, item["metadata"]["resourceVersion"]))
     return found

@@ -27,7 +27,7 @@ from tapchanger_serving.contract.windows import Windows
 from tests.support.fake_kube import FakeKube, Killed, Object
 from tests.support.history import Behaviour, Copies, History, Second
 from tests.support.samples import HARDWARE, MODEL, SETTINGS, inspection, report
-from tests.support.wakes import PASSED, Wakes
+from tests.support.wakes import Wakes
 
 START = 1_700_000_000.0
 NAMESPACE = "team-a"
@@ -152,7 +152,7 @@ class World:
 
     def passes(self) -> None:
         """One pass over every object."""
-        for ref in [r for r in self.kube.objects if r.kind in PASSED]:
+        for ref in [r for r in self.kube.objects if r.kind in names.PASSED]:
             self.one_pass(ref)
 
     def one_pass(self, ref: Ref) -> None:
